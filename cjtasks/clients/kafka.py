@@ -1,0 +1,99 @@
+"""Kafka clients with the options that our guarantees rest on; CJ_KAFKA_OPTIONS adds security and the like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+if TYPE_CHECKING:
+    from cjtasks.settings import Settings
+
+PARTITIONS = 3
+LARGEST_MESSAGE = 16 * 1024 * 1024
+ADMIN_SECONDS = 30.0
+
+
+def _base(settings: Settings, process: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": settings.KAFKA_BOOTSTRAP_SERVERS,
+        "client.id": f"cjtasks-{process}",
+        # A broker that comes back should be found soon, not after the default ten seconds.
+        "reconnect.backoff.max.ms": 2000,
+        **settings.KAFKA_OPTIONS,
+    }
+
+
+def consumer(settings: Settings) -> Consumer:
+    return Consumer(
+        {
+            **_base(settings, "consumer"),
+            "group.id": settings.KAFKA_CONSUMER_GROUP,
+            # Offsets in Kafka only show the lag; the position that counts stands in Postgres.
+            "enable.auto.commit": True,
+            "enable.auto.offset.store": False,
+            "auto.commit.interval.ms": 1000,
+            # Never reached, because each assignment names its offsets; anything but the start would skip messages.
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            # A dead consumer's partitions move on after this.
+            "session.timeout.ms": 10_000,
+            "max.poll.interval.ms": 60_000,
+            "allow.auto.create.topics": False,
+            "isolation.level": "read_committed",
+            # Bounds the memory that prefetched messages take.
+            "queued.max.messages.kbytes": 16_384,
+            "fetch.message.max.bytes": LARGEST_MESSAGE,
+        }
+    )
+
+
+def producer(settings: Settings, process: str) -> Producer:
+    return Producer(
+        {
+            **_base(settings, process),
+            # No duplicate and no change of order from retries inside one producer.
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "delivery.timeout.ms": 20_000,
+            "message.max.bytes": LARGEST_MESSAGE,
+        }
+    )
+
+
+def admin(settings: Settings) -> AdminClient:
+    return AdminClient(_base(settings, "admin"))
+
+
+def topics(settings: Settings) -> list[str]:
+    """Return every topic that we read or write."""
+    return [
+        settings.REQUEST_TOPIC,
+        settings.LLM_PROVIDER_CALLBACK_TOPIC,
+        settings.COMPLETED_TOPIC,
+        settings.FAILED_TOPIC,
+        settings.RESULT_TOPIC,
+        settings.CONSUMPTION_TOPIC,
+    ]
+
+
+def ensure_topics(settings: Settings, replication: int = 1) -> list[str]:
+    """Create the topics that are missing and return their names; those that exist stay as they are."""
+    client = admin(settings)
+    existing = client.list_topics(timeout=ADMIN_SECONDS).topics
+    config = {"max.message.bytes": str(LARGEST_MESSAGE)}
+    missing = [name for name in dict.fromkeys(topics(settings)) if name not in existing]
+    created = client.create_topics(
+        [NewTopic(name, PARTITIONS, replication, config=config) for name in missing], operation_timeout=ADMIN_SECONDS
+    )
+    for name, future in created.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+            # Another start of ours was faster.
+            missing.remove(name)
+    return missing

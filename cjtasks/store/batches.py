@@ -1,0 +1,92 @@
+"""Reading and moving the state row of a batch: who works on it, what is due, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from cjtasks.domain.decisions import Progress
+from cjtasks.domain.states import FIRST_WORK, BatchStateEnum, Bell, Work, check_arrow
+from cjtasks.store.models import CJBatchState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a slow step read when it took a batch; it writes only if all of this still holds."""
+
+    batch_id: int
+    state: BatchStateEnum
+    iteration: int
+    version: int
+
+
+def lock(session: Session, batch_id: int) -> CJBatchState | None:
+    """Lock one state row; None when the batch was deleted."""
+    return session.scalar(select(CJBatchState).where(CJBatchState.batch_id == batch_id).with_for_update())
+
+
+def lock_all(session: Session, batch_ids: Iterable[int]) -> dict[int, CJBatchState]:
+    """Lock several state rows in the order of their ids, as everybody does, so that no two can deadlock."""
+    rows = session.scalars(
+        select(CJBatchState)
+        .where(CJBatchState.batch_id.in_(sorted(batch_ids)))
+        .order_by(CJBatchState.batch_id)
+        .with_for_update()
+    )
+    return {row.batch_id: row for row in rows}
+
+
+def claim(session: Session, bell: Bell, now: datetime, lease: timedelta) -> Claim | None:
+    """Take a due piece of work for `lease`; None when somebody else has it or it is not due.
+
+    The lease moves `next_action_at`, so a second bell does nothing, and a crash only delays the work.
+    """
+    state = lock(session, bell.batch_id) if bell.batch_id is not None else None
+    if state is None or state.next_action is not bell.work or state.next_action_at is None:
+        return None
+    if state.next_action_at > now:
+        return None
+    state.next_action_at = now + lease
+    return Claim(state.batch_id, state.state, state.current_iteration, state.version)
+
+
+def reclaim(session: Session, taken: Claim) -> CJBatchState | None:
+    """Lock the row again to write; None when the batch moved on while the slow work was done."""
+    state = lock(session, taken.batch_id)
+    if state is None or (state.state, state.current_iteration, state.version) != (
+        taken.state,
+        taken.iteration,
+        taken.version,
+    ):
+        return None
+    return state
+
+
+def move(state: CJBatchState, target: BatchStateEnum, now: datetime) -> list[Bell]:
+    """Move a locked batch along an arrow, make the first work of the new state due, and return its bell."""
+    check_arrow(state.state, target)
+    state.state = target
+    state.version += 1
+    state.last_activity_at = now
+    return due(state, FIRST_WORK[target], now)
+
+
+def due(state: CJBatchState, work: Work | None, when: datetime) -> list[Bell]:
+    """Set what a locked batch waits for; nothing more once it is terminal."""
+    state.next_action = work
+    state.next_action_at = when if work else None
+    if work is None:
+        return []
+    return [Bell(work, None if work is Work.SUBMIT else state.batch_id)]
+
+
+def progress(state: CJBatchState) -> Progress:
+    return Progress(state.state, state.total_comparisons, state.completed_comparisons, state.failed_comparisons)

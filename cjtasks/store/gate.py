@@ -1,0 +1,59 @@
+"""The one row that says when the provider may be asked, shared by every submitter.
+
+A provider that is full or limits its rate closes it; when its time has passed one probe goes first.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from cjtasks.domain.comparisons import backoff
+from cjtasks.store.models import ProviderGate
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+PROBE = timedelta(seconds=45)
+"""How long a probe may take before another submitter sends one."""
+
+_JITTER = random.Random()
+
+
+def admitted(session: Session, now: datetime, most: int) -> int:
+    """Return how many comparisons may be claimed: `most`, one probe, or none."""
+    not_before = session.scalar(select(ProviderGate.not_before))
+    if not_before is None:
+        return most
+    if now < not_before:
+        return 0
+    # Only one submitter can move the moment that all of them read.
+    moved = session.execute(
+        update(ProviderGate)
+        .where(ProviderGate.not_before == not_before)
+        .values(not_before=now + PROBE)
+        .returning(ProviderGate.id)
+    ).first()
+    return 1 if moved else 0
+
+
+def closed_until(session: Session, now: datetime) -> datetime | None:
+    """Return until when nobody is asked, None when the gate is open."""
+    not_before = session.scalar(select(ProviderGate.not_before))
+    return not_before if not_before is not None and not_before > now else None
+
+
+def close(session: Session, now: datetime, retry_after: float | None) -> None:
+    gate = session.scalars(select(ProviderGate).with_for_update()).one()
+    gate.refusals += 1
+    gate.not_before = now + backoff(gate.refusals, _JITTER, retry_after)
+
+
+def open_(session: Session) -> None:
+    """Open the gate; while it is open nothing is written."""
+    session.execute(
+        update(ProviderGate).where(ProviderGate.not_before.is_not(None)).values(not_before=None, refusals=0)
+    )

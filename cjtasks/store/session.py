@@ -1,0 +1,65 @@
+"""The engine of one process, and the one place that commits."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+# A waiting lock or statement holds a worker and everyone behind it: give up soon, the inbox and the
+# state rows remember what is due. An idle transaction would hold its locks for ever.
+_SERVER_SIDE = "-c lock_timeout=2000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000 -c jit=off"
+
+# Serialization failure, deadlock, lock or statement timeout, and a server that is going or coming.
+_PASSING = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "25P03"})
+
+
+class Database:
+    """One engine, made lazily in the process that uses it, because pooled sockets must not cross a fork."""
+
+    def __init__(self, url: str, *, pool_size: int = 2) -> None:
+        self.engine: Engine = create_engine(
+            url,
+            # Lists of rows go out in a few large statements instead of one a row.
+            executemany_mode="values_plus_batch",
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            # A restarted Postgres leaves dead connections in the pool; look before use.
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            isolation_level="READ COMMITTED",
+            connect_args={
+                "connect_timeout": 3,
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 10_000,
+                "application_name": "cjtasks",
+                "options": _SERVER_SIDE,
+            },
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Yield a session; commit when the block ends, roll back when it raises."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether the database, not the data, made a transaction fail: the same work may succeed later."""
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "pgcode", None)
+    return error.connection_invalidated or code is None or code in _PASSING or code.startswith("08")

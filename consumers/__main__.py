@@ -1,0 +1,44 @@
+"""`python -m consumers`: run the consumer until SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import structlog
+from confluent_kafka import KafkaException
+
+from cjtasks.celery import app
+from cjtasks.clients import kafka
+from cjtasks.errors import HuleEduError
+from cjtasks.ops import logging
+from cjtasks.runtime import runtime
+from cjtasks.settings import load_settings
+from consumers.loop import Loop
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    settings = load_settings()
+    logging.configure(settings.LOG_LEVEL, "consumer")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    # A frozen Redis must not hold the poll for long; the consumer can do without it.
+    app.conf.broker_transport_options = {
+        **app.conf.broker_transport_options,
+        "socket_timeout": 1,
+        "socket_connect_timeout": 1,
+    }
+    try:
+        Loop(runtime(), kafka.consumer(settings), stop).run()
+    except (HuleEduError, KafkaException) as error:
+        log.critical("the consumer stops", error=str(error))
+        raise SystemExit(1) from None
+    finally:
+        runtime().database.close()
+
+
+if __name__ == "__main__":
+    main()

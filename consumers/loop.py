@@ -1,0 +1,228 @@
+"""The loop: poll, store messages and positions in one transaction, store the offsets, ring."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from sqlalchemy.exc import DBAPIError
+
+from cjtasks import bells, tasks
+from cjtasks.domain.states import Bell, Work
+from cjtasks.errors import HuleEduError
+from cjtasks.steps import sweep
+from cjtasks.store import dead_letters, inbox
+from cjtasks.store.inbox import Message
+from cjtasks.store.session import is_passing
+from consumers.positions import PositionLostError, Positions
+from consumers.routes import kinds
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator, Sequence
+
+    from confluent_kafka import Consumer
+    from confluent_kafka import Message as KafkaMessage
+    from sqlalchemy.orm import Session
+
+    from cjtasks.runtime import Runtime
+
+PAUSE = 0.005
+"""How long messages may gather before a poll: fewer, larger transactions under load."""
+
+MOST_A_POLL = 2000
+MOST_A_ROW = 500
+LARGEST_ROW = LARGEST_MESSAGE = 8 * 1024 * 1024
+KEPT_OF_A_TOO_LARGE = 64 * 1024
+
+IDLE = 0.2
+SWEEP_EVERY = 0.5
+CAUGHT_UP_EVERY = 5.0
+SILENCE = 5.0
+"""How long nothing is rung after Redis failed; meanwhile the inbox is worked here."""
+
+log = structlog.get_logger()
+
+
+class Loop:
+    """One consumer of both topics; stops between two polls, after what was polled is stored."""
+
+    def __init__(self, runtime: Runtime, consumer: Consumer, stop: threading.Event) -> None:
+        self._runtime = runtime
+        self._consumer = consumer
+        self._stop = stop
+        self._kinds = kinds(runtime.settings)
+        self._positions = Positions(runtime.database, runtime.clock)
+        self._refused: HuleEduError | None = None
+        self._astray = False
+        self._silent_until = 0.0
+        self._next_sweep = 0.0
+        self._next_look = 0.0
+
+    def run(self) -> None:
+        """Consume until told to stop; raise what only a person can mend."""
+        self._consumer.subscribe(
+            list(self._kinds), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+        try:
+            while not self._stop.is_set():
+                self._turn()
+        finally:
+            self._consumer.close()
+
+    def _turn(self) -> None:
+        try:
+            if self._astray:
+                self._find_place()
+            messages = self._poll()
+            if self._refused is not None:
+                raise self._refused
+            if messages:
+                self._store(messages)
+                self._ring([Bell(Work.INBOX)])
+            self._sweep()
+            self._look()
+        except PositionLostError as error:
+            log.warning("a partition moved on without us", partition=str(error))
+            self._astray = True
+        except DBAPIError as error:
+            if not is_passing(error):
+                raise
+            # The commit may or may not have happened: Postgres will say where to go on.
+            log.warning("database away", error=type(error).__name__)
+            self._astray = True
+            self._stop.wait(1.0)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._positions.assign(consumer, partitions)
+        except HuleEduError as error:
+            # Raised by the loop, because nothing that a callback raises is sure to get through.
+            self._refused = error
+            return
+        consumer.incremental_assign(partitions)
+        log.info("partitions assigned", partitions=[f"{p.topic}[{p.partition}]@{p.offset}" for p in partitions])
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._positions.forget(partitions)
+        consumer.incremental_unassign(partitions)
+        log.info("partitions revoked", partitions=[f"{p.topic}[{p.partition}]" for p in partitions])
+
+    def _poll(self) -> list[KafkaMessage]:
+        """Wait for a first message, let more gather for a moment, and take all that is there."""
+        first = self._consumer.consume(1, IDLE)
+        if not first:
+            return []
+        time.sleep(PAUSE)
+        return [m for m in first + self._consumer.consume(MOST_A_POLL - 1, 0) if self._is_message(m)]
+
+    def _is_message(self, message: KafkaMessage) -> bool:
+        error = message.error()
+        if error is None:
+            return self._is_next(message)
+        if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise KafkaException(error)
+        log.warning("kafka", error=error.str())
+        return False
+
+    def _is_next(self, message: KafkaMessage) -> bool:
+        """Leave out what a rebalance between two polls made stale: not ours any more, or read before."""
+        expected = self._positions.expected.get((message.topic() or "", message.partition() or 0))
+        return expected is not None and (message.offset() or 0) >= expected
+
+    def _store(self, messages: Sequence[KafkaMessage]) -> None:
+        now = self._runtime.clock()
+        received = [
+            Message(m.topic() or "", m.partition() or 0, m.offset() or 0, m.value() or b"", now) for m in messages
+        ]
+        reached = {(m.topic, m.partition): m.offset + 1 for m in received}
+        with self._runtime.database.transaction() as session:
+            self._write(session, received)
+            self._positions.move(session, reached)
+        self._positions.moved(reached)
+        self._consumer.store_offsets(
+            offsets=[TopicPartition(topic, partition, offset) for (topic, partition), offset in reached.items()]
+        )
+
+    def _write(self, session: Session, received: Sequence[Message]) -> None:
+        by_topic: dict[str, list[Message]] = defaultdict(list)
+        for message in received:
+            reason = _unusable(message)
+            if reason is None:
+                by_topic[message.topic].append(message)
+            else:
+                _set_aside(session, message, reason)
+        for topic, messages in by_topic.items():
+            for row in _rows(messages):
+                inbox.write(session, self._kinds[topic], row)
+
+    def _ring(self, wanted: list[Bell], *, where_short: bool = False) -> None:
+        if time.monotonic() < self._silent_until:
+            return
+        rung = bells.ring_where_short(wanted) if where_short else bells.ring(wanted)
+        if not rung:
+            self._silent_until = time.monotonic() + SILENCE
+
+    def _sweep(self) -> None:
+        if time.monotonic() < self._next_sweep:
+            return
+        self._next_sweep = time.monotonic() + SWEEP_EVERY
+        wanted = sweep.sweep(self._runtime)
+        if wanted:
+            self._ring(wanted, where_short=True)
+        if time.monotonic() < self._silent_until:
+            self._work_here()
+
+    def _work_here(self) -> None:
+        """Work the inbox while Redis is away; what is rung meanwhile is rung again by a later sweep."""
+        until = time.monotonic() + SWEEP_EVERY
+        while time.monotonic() < until and self._undone():
+            tasks.work_inbox_once(self._runtime)
+
+    def _undone(self) -> int:
+        with self._runtime.database.transaction() as session:
+            return inbox.undone(session, self._runtime.clock())
+
+    def _look(self) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + CAUGHT_UP_EVERY
+        self._positions.note_caught_up(self._consumer)
+
+    def _find_place(self) -> None:
+        """Go back to where Postgres says that the inbox ends; nothing is polled before this succeeded."""
+        self._positions.read_again()
+        for (topic, partition), offset in self._positions.expected.items():
+            self._consumer.seek(TopicPartition(topic, partition, offset))
+        self._astray = False
+
+
+def _unusable(message: Message) -> str | None:
+    if not message.payload:
+        return "EMPTY_MESSAGE"
+    return "TOO_LARGE" if len(message.payload) > LARGEST_MESSAGE else None
+
+
+def _set_aside(session: Session, message: Message, reason: str) -> None:
+    size = len(message.payload)
+    kept = Message(
+        message.topic, message.partition, message.offset, message.payload[:KEPT_OF_A_TOO_LARGE], message.received_at
+    )
+    dead_letters.set_aside(session, kept, reason, f"{size} bytes")
+
+
+def _rows(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Cut messages into rows of at most 500 messages and 8 MiB."""
+    row: list[Message] = []
+    size = 0
+    for message in messages:
+        if row and (len(row) == MOST_A_ROW or size + len(message.payload) > LARGEST_ROW):
+            yield row
+            row, size = [], 0
+        row.append(message)
+        size += len(message.payload)
+    if row:
+        yield row

@@ -1,0 +1,141 @@
+"""How far each assigned partition is in the inbox; the truth stands in Postgres, not in Kafka's group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException, TopicPartition
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+
+from cjtasks.errors import UnsafePosition
+from cjtasks.store.models import KafkaPosition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from confluent_kafka import Consumer
+    from sqlalchemy.orm import Session
+
+    from cjtasks.store.session import Database
+
+Place = tuple[str, int]
+
+KAFKA_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+
+
+class PositionLostError(Exception):
+    """Somebody else moved a partition that we thought was ours."""
+
+
+class Positions:
+    """The offsets that this consumer expects in Postgres for the partitions assigned to it."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._expected: dict[Place, int] = {}
+        self._targets: dict[Place, tuple[int, datetime]] = {}
+
+    @property
+    def expected(self) -> Mapping[Place, int]:
+        return self._expected
+
+    def assign(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+        """Read where each partition goes on, and set its offset; a new one starts at its low watermark."""
+        for partition in partitions:
+            place = (partition.topic, partition.partition)
+            low, high = consumer.get_watermark_offsets(partition, timeout=KAFKA_SECONDS, cached=False)
+            stored = self._stored_or_new(place, low)
+            if not low <= stored <= high:
+                raise _unsafe(place, stored, low, high)
+            partition.offset = self._expected[place] = stored
+            self._targets[place] = (high, self._clock())
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            self._expected.pop((partition.topic, partition.partition), None)
+            self._targets.pop((partition.topic, partition.partition), None)
+
+    def _stored_or_new(self, place: Place, low: int) -> int:
+        with self._database.transaction() as session:
+            session.execute(
+                insert(KafkaPosition)
+                .values(topic=place[0], partition=place[1], next_offset=low)
+                .on_conflict_do_nothing()
+            )
+            return session.get_one(KafkaPosition, place).next_offset
+
+    def move(self, session: Session, reached: Mapping[Place, int]) -> None:
+        """Move positions in one order everywhere; raise PositionLostError when one is not where we left it."""
+        for place in sorted(reached):
+            moved = session.execute(
+                update(KafkaPosition)
+                .where(
+                    KafkaPosition.topic == place[0],
+                    KafkaPosition.partition == place[1],
+                    KafkaPosition.next_offset == self._expected.get(place, -1),
+                )
+                .values(next_offset=reached[place])
+                .returning(KafkaPosition.partition)
+            ).first()
+            if moved is None:
+                raise PositionLostError(f"{place[0]}[{place[1]}]")
+
+    def moved(self, reached: Mapping[Place, int]) -> None:
+        """Expect the new positions, after the transaction that moved them was committed."""
+        self._expected.update(reached)
+
+    def read_again(self) -> None:
+        """Expect what Postgres has now for the partitions that are still assigned."""
+        with self._database.transaction() as session:
+            rows = session.scalars(
+                select(KafkaPosition).where(
+                    tuple_(KafkaPosition.topic, KafkaPosition.partition).in_(list(self._expected))
+                )
+            )
+            self._expected.update({(row.topic, row.partition): row.next_offset for row in rows})
+
+    def note_caught_up(self, consumer: Consumer) -> None:
+        """Record since when all that Kafka held is in the inbox, and take new marks to measure against.
+
+        The marks come from the broker itself: those that the client remembers stay the same while the
+        broker is out of reach.
+        """
+        reached = {}
+        for place, expected in self._expected.items():
+            high, taken_at = self._targets[place]
+            if expected >= high:
+                reached[place] = taken_at
+                self._take_mark(consumer, place)
+        with self._database.transaction() as session:
+            for place, taken_at in sorted(reached.items()):
+                session.execute(
+                    update(KafkaPosition)
+                    .where(
+                        KafkaPosition.topic == place[0],
+                        KafkaPosition.partition == place[1],
+                        KafkaPosition.next_offset >= self._expected[place],
+                    )
+                    .values(caught_up_at=taken_at)
+                )
+
+    def _take_mark(self, consumer: Consumer, place: Place) -> None:
+        try:
+            _, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=LOOK_SECONDS, cached=False)
+        except KafkaException:
+            # Out of reach: the old mark stays, and its time tells how long.
+            return
+        self._targets[place] = (high, self._clock())
+
+
+def _unsafe(place: Place, stored: int, low: int, high: int) -> UnsafePosition:
+    topic, partition = place
+    return UnsafePosition.of(
+        f"{topic}[{partition}]: the inbox goes on at offset {stored}, but Kafka holds {low} to {high}. The topic was "
+        f"made anew, or its retention passed while we were away, so messages may be lost. To go on from what Kafka "
+        f"holds: cjtasks topics forget-position {topic} {partition}",
+        operation="assign",
+    )

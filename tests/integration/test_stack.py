@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg2
+import pytest
+import redis
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from cjtasks.dev.kafka import broker_available, kafka, mock_kafka
+from cjtasks.dev.postgres import create_database, drop_database, postgres
+from cjtasks.dev.servers import home
+from cjtasks.dev.stack import DATABASE_URL, KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, Stack, stack
+from cjtasks.dev.valkey import valkey
+from cjtasks.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = (DATABASE_URL, REDIS_URL, KAFKA_BOOTSTRAP_SERVERS)
+
+
+@pytest.fixture
+def folder(services_folder: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=services_folder, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Leave on the PATH an empty folder only."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def table_of_processes() -> list[tuple[int, str]]:
+    """Return each living process's group and command line; the dead that nobody has asked about do not count."""
+    ps = ["ps", "-axww", "-o", "pgid=,stat=,args="]
+    listing = subprocess.run(ps, capture_output=True, text=True, check=True).stdout  # noqa: S603  Constant.
+    rows = (line.split(None, 2) for line in listing.splitlines())
+    return [(int(group), command) for group, state, command in rows if not state.startswith("Z")]
+
+
+def groups_in(folder: Path) -> set[int]:
+    """Return the groups of the servers that work in the folder: each names it in its command line."""
+    return {group for group, command in table_of_processes() if str(folder) in command}
+
+
+def members(groups: set[int]) -> list[str]:
+    return [command for group, command in table_of_processes() if group in groups]
+
+
+def wait_until_gone(groups: set[int]) -> None:
+    deadline = time.monotonic() + 30
+    while members(groups):
+        assert time.monotonic() < deadline, members(groups)
+        time.sleep(0.05)
+
+
+def query(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return cursor.fetchall()
+
+
+def make_topic(servers: str, topic: str) -> None:
+    made = AdminClient({"bootstrap.servers": servers}).create_topics([NewTopic(topic, num_partitions=1)])
+    made[topic].result(timeout=20)
+
+
+def produce(servers: str, topic: str, value: bytes) -> None:
+    producer = Producer({"bootstrap.servers": servers, "message.max.bytes": 17_000_000})
+    failures: list[KafkaError | None] = []
+    producer.produce(topic, value, on_delivery=lambda error, _: failures.append(error) if error else None)
+    assert producer.flush(20) == 0
+    assert failures == []
+
+
+def consume(servers: str, topic: str) -> bytes | None:
+    settings = {"bootstrap.servers": servers, "group.id": uuid4().hex, "auto.offset.reset": "earliest"}
+    consumer = Consumer(settings)
+    consumer.subscribe([topic])
+    try:
+        message = consumer.poll(30)
+        assert message is not None, "nothing came"
+        assert message.error() is None
+        return message.value()
+    finally:
+        consumer.close()
+
+
+def test_postgres_answers_with_its_settings_and_leaves_no_process(folder: Path) -> None:
+    with postgres(folder, durable=False) as url:
+        groups = groups_in(folder)
+        assert query(url, "SELECT current_database(), current_setting('max_connections')") == [("cjtasks", "200")]
+        assert query(url, "SHOW fsync") == [("off",)]
+        assert query(url, "SELECT lower('ÅÄÖ')") == [("åäö",)]
+        assert len(members(groups)) > 1
+    assert members(groups) == []
+
+
+def test_a_durable_postgres_flushes_to_disk_and_keeps_its_rows_between_starts(folder: Path) -> None:
+    with postgres(folder, durable=True) as url:
+        assert query(url, "CREATE TABLE kept AS SELECT 7 AS number", "SHOW fsync") == [("on",)]
+    with postgres(folder, durable=True) as url:
+        assert query(url, "SELECT number FROM kept") == [(7,)]
+
+
+def test_postgres_starts_again_with_its_rows_after_a_kill(folder: Path) -> None:
+    with postgres(folder, durable=True) as url:
+        query(url, "CREATE TABLE kept AS SELECT 7 AS number", "SELECT 1")
+        (group,) = groups_in(folder)
+        os.kill(group, signal.SIGKILL)
+    assert (folder / "data" / "postmaster.pid").exists()
+    with postgres(folder, durable=True) as url:
+        assert query(url, "SELECT number FROM kept") == [(7,)]
+
+
+def test_postgres_waits_for_one_that_still_ends_on_the_same_folder(folder: Path) -> None:
+    with postgres(folder, durable=False):
+        (group,) = groups_in(folder)
+        ending = Timer(1, os.kill, (group, signal.SIGINT))
+        ending.start()
+        with postgres(folder, durable=False) as url:
+            assert query(url, "SELECT 1") == [(1,)]
+        ending.join()
+
+
+def test_a_postgres_that_cannot_start_says_what_its_log_says(folder: Path) -> None:
+    (folder / "data").mkdir()
+    with pytest.raises(Misconfigured, match=r"postgres failed: .*postgres.log says:\n.+"):
+        postgres(folder, durable=False).__enter__()
+    assert groups_in(folder) == set()
+
+
+def test_a_database_is_made_as_a_copy_and_dropped_whoever_is_connected(postgres_url: str) -> None:
+    template, copy = f"t_{uuid4().hex}", f"c_{uuid4().hex}"
+    url = create_database(postgres_url, template)
+    query(url, "CREATE TABLE kept AS SELECT 7 AS number", "SELECT 1")
+    copied = create_database(postgres_url, copy, template=template)
+    with closing(psycopg2.connect(copied)) as idle:
+        assert query(copied, "SELECT number FROM kept") == [(7,)]
+        drop_database(postgres_url, copy)
+        assert not idle.closed
+    drop_database(postgres_url, template)
+    drop_database(postgres_url, template)
+    with pytest.raises(psycopg2.OperationalError, match="does not exist"):
+        query(copied, "SELECT 1")
+
+
+def test_each_test_gets_a_migrated_database(database_url: str) -> None:
+    assert query(database_url, "SELECT count(*) FROM alembic_version") == [(1,)]
+
+
+def test_valkey_answers_keeps_what_it_was_told_and_leaves_no_process(folder: Path) -> None:
+    with valkey(folder) as url, closing(redis.Redis.from_url(url)) as client:
+        groups = groups_in(folder) | {os.getpgid(client.info("server")["process_id"])}
+        client.set("kept", "yes")
+        wanted = {"appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
+        assert client.config_get(*wanted) == wanted
+        assert len(members(groups)) == 1
+    assert members(groups) == []
+    with valkey(folder) as url, closing(redis.Redis.from_url(url)) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_the_redis_of_a_test_is_empty(redis_url: str) -> None:
+    with closing(redis.Redis.from_url(redis_url)) as client:
+        assert client.dbsize() == 0
+
+
+@pytest.mark.usefixtures("real_broker")
+def test_a_message_outlives_the_broker_which_leaves_no_process(folder: Path) -> None:
+    with kafka(folder) as servers:
+        groups = groups_in(folder)
+        make_topic(servers, "answers")
+        produce(servers, "answers", b"a wins")
+        assert consume(servers, "answers") == b"a wins"
+        assert len(members(groups)) == 1
+    assert members(groups) == []
+    with kafka(folder) as servers:
+        assert consume(servers, "answers") == b"a wins"
+
+
+def test_the_broker_makes_no_topic_in_passing(kafka_servers: str, topic_prefix: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka_servers, "message.timeout.ms": 1500})
+    failures: list[KafkaError | None] = []
+    producer.produce(f"{topic_prefix}unmade", b"x", on_delivery=lambda error, _: failures.append(error))
+    producer.flush(20)
+    assert failures[0] is not None
+    assert f"{topic_prefix}unmade" not in AdminClient({"bootstrap.servers": kafka_servers}).list_topics(20).topics
+
+
+def test_the_broker_takes_a_message_of_nearly_sixteen_mebibytes(kafka_servers: str, topic_prefix: str) -> None:
+    topic = f"{topic_prefix}large"
+    make_topic(kafka_servers, topic)
+    value = bytes(16 * 1024 * 1024 - 4096)
+    produce(kafka_servers, topic, value)
+    assert consume(kafka_servers, topic) == value
+
+
+def test_the_mock_passes_messages_on_and_ends_with_its_block() -> None:
+    with mock_kafka() as servers:
+        produce(servers, "answers", b"a wins")
+        assert consume(servers, "answers") == b"a wins"
+    with pytest.raises(KafkaException):
+        AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=1)
+
+
+@pytest.mark.usefixtures("nothing_named", "real_broker")
+def test_the_stack_starts_all_three_and_leaves_no_process(folder: Path) -> None:
+    with stack(folder, durable=False, need_real_kafka=True) as services:
+        groups = groups_in(folder)
+        assert query(services.database_url, "SELECT 1") == [(1,)]
+        with closing(redis.Redis.from_url(services.redis_url)) as client:
+            assert client.ping()
+        make_topic(services.kafka_bootstrap_servers, "answers")
+        assert services.kafka_is_real
+        assert len(groups) == 3
+    assert members(groups) == []
+
+
+def test_the_stack_uses_the_services_that_the_environment_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = dict(zip(NAMES, ("postgresql://db/cj", "redis://cache/1", "broker:9092"), strict=True))
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    with stack(folder, durable=True, need_real_kafka=True) as services:
+        assert services == Stack("postgresql://db/cj", "redis://cache/1", "broker:9092", True, folder)
+        assert services.environment() == named
+        assert groups_in(folder) == set()
+
+
+@pytest.mark.usefixtures("nothing_named", "no_java")
+def test_without_java_the_stack_falls_back_to_the_mock_unless_a_real_broker_is_needed(folder: Path) -> None:
+    assert broker_available() == "Kafka needs Java 17 or newer, and there is no java on the PATH"
+    with pytest.raises(Misconfigured, match="no java on the PATH"):
+        stack(folder, durable=False, need_real_kafka=True).__enter__()
+    with stack(folder, durable=False) as services:
+        assert not services.kafka_is_real
+        assert AdminClient({"bootstrap.servers": services.kafka_bootstrap_servers}).list_topics(timeout=10).brokers
+
+
+@pytest.mark.usefixtures("no_java")
+def test_an_old_java_is_named_with_its_version(tmp_path: Path) -> None:
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
+    java.chmod(0o755)
+    assert broker_available() == f"Kafka needs Java 17 or newer, and {java} is version 11"
+
+
+@pytest.mark.usefixtures("nothing_named")
+def test_a_service_that_cannot_start_stops_the_others(folder: Path) -> None:
+    (folder / "postgres" / "data").mkdir(parents=True)
+    with pytest.raises(Misconfigured, match="postgres failed"):
+        stack(folder, durable=False).__enter__()
+    assert (folder / "valkey" / "valkey.log").exists()
+    assert groups_in(folder) == set()
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux tells a child that we were killed")
+def test_servers_whose_owner_is_killed_end_by_themselves(folder: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from cjtasks.dev.valkey import valkey\n"
+        "from cjtasks.dev.postgres import postgres; folder = Path(sys.argv[1])\n"
+        "with valkey(folder / 'v'), postgres(folder / 'p', durable=False): \n"
+        "    print('up', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:  # noqa: S603  Ours.
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "up\n"
+        groups = groups_in(folder) - {os.getpgrp()}
+        assert len(groups) == 2
+        owner.kill()
+    wait_until_gone(groups)
+
+
+def test_what_is_kept_between_starts_lies_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CJTASKS_HOME", str(tmp_path / "kept"))
+    assert home() == tmp_path / "kept"
+    monkeypatch.delenv("CJTASKS_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert home() == tmp_path / ".cjtasks"
