@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from celery import Celery
+from celery import Celery, signals
 from kombu import Exchange, Queue
 
 from cjtasks.domain.states import Work
+from cjtasks.ops import logging
 from cjtasks.settings import Settings, settings
 
 ANSWERS, BATCHES, HOUSEKEEPING, CONTENT, SUBMISSIONS = "answers", "batches", "housekeeping", "content", "submissions"
@@ -116,3 +117,9 @@ def _schedule(chosen: Settings) -> dict[str, dict[str, object]]:
 
 app = Celery("cjtasks", set_as_current=True)
 app.config_from_object(configuration(settings()))
+
+
+@signals.setup_logging.connect
+def _log_as_json(**_: object) -> None:
+    """Keep Celery from setting up its own logging; every process of ours writes the same lines."""
+    logging.configure(settings().LOG_LEVEL, "celery")

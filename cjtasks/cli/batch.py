@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import cast, or_, select, Text
+from sqlalchemy import Text, cast, or_, select
 
 from cjtasks.cli.views import Progressing, look, ranking_table
 from cjtasks.errors import Misconfigured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - The command line reads the annotation.
+from pathlib import Path
 from typing import Annotated
 
 import requests

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from tornado.web import Application
 
-from cjtasks.dev.fake_provider_serving import (
+from cjtasks.dev.fake_serving import (
     LOCALHOST,
     JsonRoute,
     StateRoute,

@@ -21,7 +21,7 @@ from cjtasks.dev.fake_provider_behaviour import ProviderBehaviour
 from cjtasks.dev.fake_provider_callback import Question
 from cjtasks.dev.fake_provider_kafka import KafkaSink
 from cjtasks.dev.fake_provider_request import SERVICE, ComparisonRequest, Reply, read_request, refusal
-from cjtasks.dev.fake_provider_serving import (
+from cjtasks.dev.fake_serving import (
     LOCALHOST,
     JsonRoute,
     StateRoute,

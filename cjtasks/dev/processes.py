@@ -120,7 +120,7 @@ class Supervisor:
         """Run the Procfile's `release` to its end and return its code; 0 if there is none."""
         for process in self._processes:
             if process.name == RELEASE:
-                return self._run_to_end(process)
+                return self.run_to_end(process)
         return 0
 
     def start(self) -> None:
@@ -170,7 +170,7 @@ class Supervisor:
         self._readers.append(reader)
         return child
 
-    def _run_to_end(self, process: Process) -> int:
+    def run_to_end(self, process: Process) -> int:
         child = self._start(process)
         try:
             code = child.wait()

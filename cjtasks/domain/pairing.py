@@ -67,9 +67,9 @@ def ceiling(n: int) -> int:
 
 
 def seed_for(batch_key: str, iteration: int, seed: int | None) -> int:
-    """Return a 64-bit seed that depends on these three alone, on every machine; no seed means 0."""
+    """Return a seed (0 to 2^63 - 1) that depends on these three alone, on every machine; no seed means 0."""
     text = f"{seed or 0}:{iteration}:{batch_key}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def _pairs(rows: Order) -> list[Pair]:

@@ -58,7 +58,7 @@ class BradleyTerryFit:
     ssr: float  # 1 - mean(se^2) / var(score); nan unless there is one component and its scores differ.
     separation: float  # sqrt(var(score) / mean(se^2)); nan unless there is one component of two or more.
     iterations: int
-    converged: bool
+    converged: bool  # If not, the equations have no finite solution; the scores are those of smoothed wins.
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from cjtasks.dev.fake_content import ContentBehaviour
 from cjtasks.dev.fake_provider_behaviour import Fate, ProviderBehaviour, fate_of
 from cjtasks.dev.fake_provider_request import ComparisonRequest, Reply, read_request, refusal
-from cjtasks.dev.fake_provider_serving import changed
+from cjtasks.dev.fake_serving import changed
 from cjtasks.dev.judges import rng_for
 from cjtasks.domain.prompts import EssayText, PromptBlock, comparison_prompt
 from cjtasks.errors import Misconfigured
