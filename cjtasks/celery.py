@@ -77,7 +77,9 @@ def configuration(chosen: Settings) -> dict[str, object]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        "broker_pool_limit": 4,
+        # Flower asks workers from twenty threads that hold two connections each; a smaller pool locks them up for
+        # ever. Others open only what they need.
+        "broker_pool_limit": 64,
         "broker_pool_acquire_timeout": 2,
         "broker_transport_options": {
             # A killed worker's messages come back after this, not after an hour.

@@ -34,7 +34,9 @@ def main() -> None:
     try:
         Loop(runtime(), kafka.consumer(settings), stop).run()
     except (HuleEduError, KafkaException) as error:
+        # A supervisor starts us again; what only a person can mend says so again.
         log.critical("the consumer stops", error=str(error))
+
         raise SystemExit(1) from None
     finally:
         runtime().database.close()

@@ -56,7 +56,7 @@ class Loop:
         self._stop = stop
         self._kinds = kinds(runtime.settings)
         self._positions = Positions(runtime.database, runtime.clock)
-        self._refused: HuleEduError | None = None
+        self._refused: Exception | None = None
         self._astray = False
         self._silent_until = 0.0
         self._next_sweep = 0.0
@@ -70,6 +70,8 @@ class Loop:
         try:
             while not self._stop.is_set():
                 self._turn()
+                if self._refused is not None:
+                    raise self._refused
         finally:
             self._consumer.close()
 
@@ -78,8 +80,6 @@ class Loop:
             if self._astray:
                 self._find_place()
             messages = self._poll()
-            if self._refused is not None:
-                raise self._refused
             if messages:
                 self._store(messages)
                 self._ring([Bell(Work.INBOX)])
@@ -99,8 +99,8 @@ class Loop:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
             self._positions.assign(consumer, partitions)
-        except HuleEduError as error:
-            # Raised by the loop, because nothing that a callback raises is sure to get through.
+        except (HuleEduError, KafkaException, DBAPIError) as error:
+            # The loop raises it, because nothing that a callback raises is sure to get through.
             self._refused = error
             return
         consumer.incremental_assign(partitions)

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from sqlalchemy import select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
+from cjtasks.clients import kafka
 from cjtasks.errors import UnsafePosition
 from cjtasks.store.models import KafkaPosition
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Place = tuple[str, int]
 
-KAFKA_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 
 
@@ -47,7 +47,7 @@ class Positions:
         """Read where each partition goes on, and set its offset; a new one starts at its low watermark."""
         for partition in partitions:
             place = (partition.topic, partition.partition)
-            low, high = consumer.get_watermark_offsets(partition, timeout=KAFKA_SECONDS, cached=False)
+            low, high = kafka.watermarks(consumer, partition)
             stored = self._stored_or_new(place, low)
             if not low <= stored <= high:
                 raise _unsafe(place, stored, low, high)
@@ -124,7 +124,7 @@ class Positions:
 
     def _take_mark(self, consumer: Consumer, place: Place) -> None:
         try:
-            _, high = consumer.get_watermark_offsets(TopicPartition(*place), timeout=LOOK_SECONDS, cached=False)
+            _, high = kafka.watermarks(consumer, TopicPartition(*place), LOOK_SECONDS)
         except KafkaException:
             # Out of reach: the old mark stays, and its time tells how long.
             return

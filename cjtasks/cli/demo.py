@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from scipy.stats import spearmanr
 from sqlalchemy import select
 
 from cjtasks.cli.request import ask_for
 from cjtasks.cli.views import Progressing, look, ranking_table
+from cjtasks.clients import kafka
 from cjtasks.dev.demo_essays import INTENDED_QUALITY, demo_assignment, demo_essays
 from cjtasks.dev.servers import listens
 from cjtasks.domain.states import TERMINAL, BatchStateEnum
@@ -128,12 +129,12 @@ def _report(console: Console, database: Database, view: Progressing, published: 
         scores = {e.els_essay_id: e.current_bt_score for e in essays if e.current_bt_score is not None}
         console.print(ranking_table(essays))
     names = sorted(scores)
-    rho = float(spearmanr([scores[n] for n in names], [INTENDED_QUALITY[n] for n in names]).statistic)
+    rho = float(np.corrcoef([scores[n] for n in names], [INTENDED_QUALITY[n] for n in names])[0, 1])
     console.print(
         f"{view.completed} comparisons judged, {view.failed} failed, {view.iteration} iterations "
         f"({view.stop_reason}); SSR {view.ssr:.2f}; {view.seconds:.1f} s; ${view.cost:.4f}\n"
         f"events on Kafka: {', '.join(event['event_type'] for event in published)}\n"
-        f"rank correlation with the quality that the essays were written to have: {rho:.2f}"
+        f"correlation with the quality that the essays were written to have: {rho:.2f}"
     )
     if rho < PLAUSIBLE:
         raise Misconfigured.of("the ranking is not plausible", operation="demo")
@@ -155,7 +156,7 @@ class _Events:
         found = self._consumer.list_topics(timeout=20).topics
         places = [TopicPartition(topic, number) for topic in self._topics for number in found[topic].partitions]
         for place in places:
-            place.offset = self._consumer.get_watermark_offsets(place, timeout=10)[1]
+            place.offset = kafka.watermarks(self._consumer, place)[1]
         self._consumer.assign(places)
 
     def read(self, count: int) -> list[dict[str, Any]]:

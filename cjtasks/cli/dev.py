@@ -88,7 +88,7 @@ def demo() -> None:
         folder=folder,
         procfile=Path("Procfile"),
         sink=folder_sink(logs),
-        provider_options=("--set latency=0.8 --set jitter=0.6 --set error_rate=0.03 --set cost_per_call=0.0004",),
+        provider_options=("--set latency=0.6 --set jitter=0.4 --set error_rate=0.01 --set cost_per_call=0.0004",),
         durable=False,
     )
     with ExitStack() as running:

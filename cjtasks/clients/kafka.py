@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 if TYPE_CHECKING:
+    from confluent_kafka import TopicPartition
+
     from cjtasks.settings import Settings
 
 PARTITIONS = 3
@@ -19,6 +23,8 @@ def _base(settings: Settings, process: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.KAFKA_BOOTSTRAP_SERVERS,
         "client.id": f"cjtasks-{process}",
+        # Below warnings librdkafka tells every disconnect, on stderr and not as JSON.
+        "log_level": 4,
         # A broker that comes back should be found soon, not after the default ten seconds.
         "reconnect.backoff.max.ms": 2000,
         **settings.KAFKA_OPTIONS,
@@ -97,3 +103,21 @@ def ensure_topics(settings: Settings, replication: int = 1) -> list[str]:
             # Another start of ours was faster.
             missing.remove(name)
     return missing
+
+
+def watermarks(client: Consumer, partition: TopicPartition, seconds: float = 10.0) -> tuple[int, int]:
+    """Ask the broker for the lowest offset and the one after the highest.
+
+    A partition that was made or moved a moment ago has no leader yet, so the question is asked again for
+    `seconds`; after that KafkaException is raised.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            low, high = client.get_watermark_offsets(partition, timeout=seconds, cached=False)
+        except KafkaException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return low, high

@@ -58,7 +58,7 @@ def next_wave(n: int, asked: Collection[Pair], budget: int, rng: np.random.Gener
     wave = np.concatenate(waves)
     if not wave.size:
         wave = _leftover_wave(n, done, rng)
-    return _pairs(_new_first(wave, n, done, rng))[:budget]
+    return _pairs(_new_first(wave, n, done))[:budget]
 
 
 def ceiling(n: int) -> int:
@@ -194,8 +194,7 @@ def _leftover_wave(n: int, done: Order, rng: np.random.Generator) -> Order:
     return np.array(wave, dtype=np.int64).reshape(-1, 2)
 
 
-def _new_first(wave: Order, n: int, done: Order, rng: np.random.Generator) -> Order:
-    """Shuffle a wave, then put pairs that were asked turned round behind the others."""
-    wave = rng.permutation(wave)
+def _new_first(wave: Order, n: int, done: Order) -> Order:
+    """Put pairs that were asked turned round behind the others; for the rest the order stays random."""
     turned = np.isin(_keys(wave, n), _keys(done[:, ::-1], n))
     return np.concatenate((wave[~turned], wave[turned]))

@@ -251,8 +251,7 @@ def _sparse_step(incidence: csr_array, transposed: csr_array, moments: _Moments,
     shape = (gap.size, gap.size)
     operator = LinearOperator(shape, matvec=laplacian, dtype=np.float64)
     preconditioner = LinearOperator(shape, matvec=lambda x: x / moments.information, dtype=np.float64)
-    rounding = _ROUNDING * float(np.linalg.norm(moments.expected))
-    return np.asarray(cg(operator, gap, rtol=_CG_TOLERANCE, atol=rounding, maxiter=gap.size, M=preconditioner)[0])
+    return np.asarray(cg(operator, gap, rtol=_CG_TOLERANCE, maxiter=gap.size, M=preconditioner)[0])
 
 
 def _report(seen: NDArray[np.bool_], tally: _Tally, components: _Components, solution: _Solution) -> BradleyTerryFit:

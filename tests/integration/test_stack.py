@@ -51,28 +51,37 @@ def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
-def table_of_processes() -> list[tuple[int, str]]:
-    """Return each living process's group and command line; the dead that nobody has asked about do not count."""
-    ps = ["ps", "-axww", "-o", "pgid=,stat=,args="]
+def table_of_processes() -> list[tuple[int, int, str]]:
+    """Return id, parent and command line of all that live; the dead that nobody has asked about do not."""
+    ps = ["ps", "-axww", "-o", "pid=,ppid=,stat=,args="]
     listing = subprocess.run(ps, capture_output=True, text=True, check=True).stdout  # noqa: S603  Constant.
-    rows = (line.split(None, 2) for line in listing.splitlines())
-    return [(int(group), command) for group, state, command in rows if not state.startswith("Z")]
+    rows = (line.split(None, 3) for line in listing.splitlines())
+    return [(int(pid), int(parent), command) for pid, parent, state, command in rows if state[0] != "Z"]
 
 
-def groups_in(folder: Path) -> set[int]:
-    """Return the groups of the servers that work in the folder: each names it in its command line."""
-    return {group for group, command in table_of_processes() if str(folder) in command}
+def descendants(ancestor: int) -> set[int]:
+    """Return all that came from the process, also what has moved to a group of its own as Postgres's do."""
+    table = [(pid, parent) for pid, parent, command in table_of_processes() if not command.startswith("ps -axww")]
+    family, size = {ancestor}, 0
+    while len(family) > size:
+        size = len(family)
+        family |= {pid for pid, parent in table if parent in family}
+    return family - {ancestor}
 
 
-def members(groups: set[int]) -> list[str]:
-    return [command for group, command in table_of_processes() if group in groups]
+def living(pids: set[int]) -> list[str]:
+    return [command for pid, _, command in table_of_processes() if pid in pids]
 
 
-def wait_until_gone(groups: set[int]) -> None:
+def wait_until_gone(pids: set[int]) -> None:
     deadline = time.monotonic() + 30
-    while members(groups):
-        assert time.monotonic() < deadline, members(groups)
+    while living(pids):
+        assert time.monotonic() < deadline, living(pids)
         time.sleep(0.05)
+
+
+def postmaster(folder: Path) -> int:
+    return int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
 
 
 def query(url: str, *statements: str) -> list[tuple[Any, ...]]:
@@ -83,8 +92,8 @@ def query(url: str, *statements: str) -> list[tuple[Any, ...]]:
 
 
 def make_topic(servers: str, topic: str) -> None:
-    made = AdminClient({"bootstrap.servers": servers}).create_topics([NewTopic(topic, num_partitions=1)])
-    made[topic].result(timeout=20)
+    client = AdminClient({"bootstrap.servers": servers})
+    client.create_topics([NewTopic(topic, num_partitions=1)])[topic].result(timeout=20)
 
 
 def produce(servers: str, topic: str, value: bytes) -> None:
@@ -109,13 +118,14 @@ def consume(servers: str, topic: str) -> bytes | None:
 
 
 def test_postgres_answers_with_its_settings_and_leaves_no_process(folder: Path) -> None:
+    others = descendants(os.getpid())
     with postgres(folder, durable=False) as url:
-        groups = groups_in(folder)
+        pids = descendants(os.getpid()) - others
         assert query(url, "SELECT current_database(), current_setting('max_connections')") == [("cjtasks", "200")]
         assert query(url, "SHOW fsync") == [("off",)]
         assert query(url, "SELECT lower('ÅÄÖ')") == [("åäö",)]
-        assert len(members(groups)) > 1
-    assert members(groups) == []
+        assert len(living(pids)) > 1
+    assert living(pids) == []
 
 
 def test_a_durable_postgres_flushes_to_disk_and_keeps_its_rows_between_starts(folder: Path) -> None:
@@ -128,8 +138,7 @@ def test_a_durable_postgres_flushes_to_disk_and_keeps_its_rows_between_starts(fo
 def test_postgres_starts_again_with_its_rows_after_a_kill(folder: Path) -> None:
     with postgres(folder, durable=True) as url:
         query(url, "CREATE TABLE kept AS SELECT 7 AS number", "SELECT 1")
-        (group,) = groups_in(folder)
-        os.kill(group, signal.SIGKILL)
+        os.kill(postmaster(folder), signal.SIGKILL)
     assert (folder / "data" / "postmaster.pid").exists()
     with postgres(folder, durable=True) as url:
         assert query(url, "SELECT number FROM kept") == [(7,)]
@@ -137,8 +146,7 @@ def test_postgres_starts_again_with_its_rows_after_a_kill(folder: Path) -> None:
 
 def test_postgres_waits_for_one_that_still_ends_on_the_same_folder(folder: Path) -> None:
     with postgres(folder, durable=False):
-        (group,) = groups_in(folder)
-        ending = Timer(1, os.kill, (group, signal.SIGINT))
+        ending = Timer(1, os.kill, (postmaster(folder), signal.SIGINT))
         ending.start()
         with postgres(folder, durable=False) as url:
             assert query(url, "SELECT 1") == [(1,)]
@@ -146,10 +154,11 @@ def test_postgres_waits_for_one_that_still_ends_on_the_same_folder(folder: Path)
 
 
 def test_a_postgres_that_cannot_start_says_what_its_log_says(folder: Path) -> None:
+    others = descendants(os.getpid())
     (folder / "data").mkdir()
     with pytest.raises(Misconfigured, match=r"postgres failed: .*postgres.log says:\n.+"):
         postgres(folder, durable=False).__enter__()
-    assert groups_in(folder) == set()
+    assert descendants(os.getpid()) == others
 
 
 def test_a_database_is_made_as_a_copy_and_dropped_whoever_is_connected(postgres_url: str) -> None:
@@ -172,13 +181,14 @@ def test_each_test_gets_a_migrated_database(database_url: str) -> None:
 
 
 def test_valkey_answers_keeps_what_it_was_told_and_leaves_no_process(folder: Path) -> None:
+    others = descendants(os.getpid())
     with valkey(folder) as url, closing(redis.Redis.from_url(url)) as client:
-        groups = groups_in(folder) | {os.getpgid(client.info("server")["process_id"])}
+        pids = descendants(os.getpid()) - others
+        assert pids == {client.info("server")["process_id"]}
         client.set("kept", "yes")
         wanted = {"appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
         assert client.config_get(*wanted) == wanted
-        assert len(members(groups)) == 1
-    assert members(groups) == []
+    assert living(pids) == []
     with valkey(folder) as url, closing(redis.Redis.from_url(url)) as client:
         assert client.get("kept") == b"yes"
 
@@ -190,13 +200,14 @@ def test_the_redis_of_a_test_is_empty(redis_url: str) -> None:
 
 @pytest.mark.usefixtures("real_broker")
 def test_a_message_outlives_the_broker_which_leaves_no_process(folder: Path) -> None:
+    others = descendants(os.getpid())
     with kafka(folder) as servers:
-        groups = groups_in(folder)
+        pids = descendants(os.getpid()) - others
         make_topic(servers, "answers")
         produce(servers, "answers", b"a wins")
         assert consume(servers, "answers") == b"a wins"
-        assert len(members(groups)) == 1
-    assert members(groups) == []
+        assert len(living(pids)) == 1
+    assert living(pids) == []
     with kafka(folder) as servers:
         assert consume(servers, "answers") == b"a wins"
 
@@ -207,7 +218,9 @@ def test_the_broker_makes_no_topic_in_passing(kafka_servers: str, topic_prefix: 
     producer.produce(f"{topic_prefix}unmade", b"x", on_delivery=lambda error, _: failures.append(error))
     producer.flush(20)
     assert failures[0] is not None
-    assert f"{topic_prefix}unmade" not in AdminClient({"bootstrap.servers": kafka_servers}).list_topics(20).topics
+    assert (
+        f"{topic_prefix}unmade" not in AdminClient({"bootstrap.servers": kafka_servers}).list_topics(timeout=20).topics
+    )
 
 
 def test_the_broker_takes_a_message_of_nearly_sixteen_mebibytes(kafka_servers: str, topic_prefix: str) -> None:
@@ -228,25 +241,27 @@ def test_the_mock_passes_messages_on_and_ends_with_its_block() -> None:
 
 @pytest.mark.usefixtures("nothing_named", "real_broker")
 def test_the_stack_starts_all_three_and_leaves_no_process(folder: Path) -> None:
+    others = descendants(os.getpid())
     with stack(folder, durable=False, need_real_kafka=True) as services:
-        groups = groups_in(folder)
+        pids = descendants(os.getpid()) - others
         assert query(services.database_url, "SELECT 1") == [(1,)]
         with closing(redis.Redis.from_url(services.redis_url)) as client:
             assert client.ping()
         make_topic(services.kafka_bootstrap_servers, "answers")
         assert services.kafka_is_real
-        assert len(groups) == 3
-    assert members(groups) == []
+        assert len(living(pids)) > 3
+    assert living(pids) == []
 
 
 def test_the_stack_uses_the_services_that_the_environment_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = descendants(os.getpid())
     named = dict(zip(NAMES, ("postgresql://db/cj", "redis://cache/1", "broker:9092"), strict=True))
     for name, value in named.items():
         monkeypatch.setenv(name, value)
     with stack(folder, durable=True, need_real_kafka=True) as services:
         assert services == Stack("postgresql://db/cj", "redis://cache/1", "broker:9092", True, folder)
         assert services.environment() == named
-        assert groups_in(folder) == set()
+        assert descendants(os.getpid()) == others
 
 
 @pytest.mark.usefixtures("nothing_named", "no_java")
@@ -269,11 +284,12 @@ def test_an_old_java_is_named_with_its_version(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_named")
 def test_a_service_that_cannot_start_stops_the_others(folder: Path) -> None:
+    others = descendants(os.getpid())
     (folder / "postgres" / "data").mkdir(parents=True)
     with pytest.raises(Misconfigured, match="postgres failed"):
         stack(folder, durable=False).__enter__()
     assert (folder / "valkey" / "valkey.log").exists()
-    assert groups_in(folder) == set()
+    assert descendants(os.getpid()) == others
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux tells a child that we were killed")
@@ -288,10 +304,10 @@ def test_servers_whose_owner_is_killed_end_by_themselves(folder: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:  # noqa: S603  Ours.
         assert owner.stdout is not None
         assert owner.stdout.readline() == "up\n"
-        groups = groups_in(folder) - {os.getpgrp()}
-        assert len(groups) == 2
+        pids = descendants(owner.pid)
         owner.kill()
-    wait_until_gone(groups)
+    assert len(pids) > 2
+    wait_until_gone(pids)
 
 
 def test_what_is_kept_between_starts_lies_where_the_environment_says(

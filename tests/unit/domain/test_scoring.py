@@ -123,6 +123,7 @@ def test_many_essays_and_few_are_solved_by_different_means_to_the_same_scores() 
     assert twice.component_count == 2
     assert twice.scores == pytest.approx(np.tile(once.scores, 2), abs=1e-8)
     assert twice.outfit == pytest.approx(np.tile(once.outfit, 2))
+    assert abs(twice.iterations - once.iterations) <= 2
 
 
 def test_groups_that_nothing_joins_are_reported_and_never_joined() -> None:
@@ -158,6 +159,22 @@ def test_equal_scores_have_no_scale_separation_reliability() -> None:
     assert fitted.separation == pytest.approx(0, abs=1e-9)
 
 
+def test_a_million_wins_in_a_row_give_a_finite_score() -> None:
+    m = 1_000_000
+    fitted = fit(np.zeros(m, np.int64), np.ones(m, np.int64), 2)
+    assert fitted.converged
+    assert fitted.scores[0] - fitted.scores[1] == pytest.approx(math.log((m - 0.3) / 0.3), abs=1e-9)
+
+
+def test_lopsided_counts_on_which_undamped_newton_steps_diverge_are_solved() -> None:
+    often = [41, 3, 14, 23, 31, 7, 1, 14, 3, 46, 1, 6, 35]
+    winners = np.repeat([6, 3, 1, 2, 1, 2, 0, 8, 5, 5, 8, 4, 0], often)
+    losers = np.repeat([7, 6, 4, 3, 3, 7, 2, 0, 0, 8, 1, 0, 4], often)
+    fitted = fit(winners, losers, 9)
+    assert fitted.converged
+    assert residual(fitted.scores, winners, losers) == pytest.approx(np.zeros(9), abs=1e-8)
+
+
 @pytest.mark.parametrize("n", [3, 60, 300])
 def test_a_perfect_order_still_has_finite_scores(n: int) -> None:
     better, worse = np.triu_indices(n, 1)
@@ -174,17 +191,31 @@ def test_a_chain_of_two_thousand_essays_has_equal_steps() -> None:
     assert np.diff(fitted.scores) == pytest.approx(np.full(1999, -math.log(7 / 3)), abs=1e-6)
 
 
+# Essay 1 is to win .3 in all. Where essay 0 beat it, it has that already, so that its chance against essay 2 would
+# have to be 0; where two more beat it, its chance would have to be negative.
+BARELY_UNSOLVABLE = [(0, 1), (2, 1), (2, 3)]
+UNSOLVABLE = [*BARELY_UNSOLVABLE, (4, 1), (5, 1)]
+
+
 @pytest.mark.parametrize("copies", [1, 40])
-def test_thin_data_without_a_solution_get_finite_scores_and_say_so(copies: int) -> None:
-    # Essay 1 is to win .3 in all and .3 against essay 0 already: against essay 2 its chance would have to be 0.
-    thin = np.array([(0, 1), (2, 1), (2, 3)])
-    every = np.concatenate([thin + 4 * copy for copy in range(copies)])
-    fitted = fit(every[:, 0], every[:, 1], 4 * copies)
+@pytest.mark.parametrize("pairs", [BARELY_UNSOLVABLE, UNSOLVABLE])
+def test_thin_data_without_a_solution_get_finite_scores_and_say_so(pairs: list[tuple[int, int]], copies: int) -> None:
+    size = max(max(pair) for pair in pairs) + 1
+    every = np.concatenate([np.array(pairs) + size * copy for copy in range(copies)])
+    fitted = fit(every[:, 0], every[:, 1], size * copies)
     assert not fitted.converged
     assert_all_finite(fitted)
-    assert fitted.scores[0] > fitted.scores[1]
-    assert fitted.scores[2] > max(fitted.scores[1], fitted.scores[3])
+    for winner, loser in every:
+        assert fitted.scores[winner] > fitted.scores[loser]
     assert np.abs(fitted.scores).max() < 5
+
+
+@pytest.mark.parametrize("n", [50, 400])
+def test_where_every_pair_is_split_evenly_all_scores_are_equal(n: int) -> None:
+    winners, losers = simulated(n, 10 * n, 7)
+    fitted = fit(np.concatenate((winners, losers)), np.concatenate((losers, winners)), n)
+    assert fitted.converged
+    assert np.abs(fitted.scores).max() < 1e-9
 
 
 def test_the_order_of_the_comparisons_changes_nothing() -> None:
