@@ -283,7 +283,8 @@ def test_an_old_java_is_named_with_its_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_named")
-def test_a_service_that_cannot_start_stops_the_others(folder: Path) -> None:
+def test_a_service_that_cannot_start_stops_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KAFKA_BOOTSTRAP_SERVERS, "broker:9092")
     others = descendants(os.getpid())
     (folder / "postgres" / "data").mkdir(parents=True)
     with pytest.raises(Misconfigured, match="postgres failed"):
