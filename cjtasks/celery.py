@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from celery import Celery, signals
+import structlog
+from celery import Celery, Task, signals
 from kombu import Exchange, Queue
 
 from cjtasks.domain.states import Work
+from cjtasks.errors import HuleEduError, StepFailed
 from cjtasks.ops import logging
 from cjtasks.settings import Settings, settings
+
+log = structlog.get_logger()
 
 ANSWERS, BATCHES, HOUSEKEEPING, CONTENT, SUBMISSIONS = "answers", "batches", "housekeeping", "content", "submissions"
 QUEUES = (ANSWERS, BATCHES, HOUSEKEEPING, CONTENT, SUBMISSIONS)
@@ -117,11 +121,36 @@ def _schedule(chosen: Settings) -> dict[str, dict[str, object]]:
     }
 
 
-app = Celery("cjtasks", set_as_current=True)
+class StepTask(Task):  # type: ignore[type-arg]
+    """The edge of a task: an error's own text may hold SQL or what an essay says, and must not reach events or logs."""
+
+    def __call__(self, *args: int) -> None:
+        try:
+            self.run(*args)
+        except HuleEduError:
+            raise
+        except Exception as error:
+            if self.app.conf.task_always_eager:
+                raise
+            log.exception("step failed", task=self.name, args=args)
+            raise StepFailed.of(type(error).__name__, operation=self.name) from None
+
+
+app = Celery("cjtasks", set_as_current=True, task_cls=StepTask)
 app.config_from_object(configuration(settings()))
+
+
+_process = "beat"
+
+
+@signals.celeryd_init.connect
+def _name_process(sender: str, **_: object) -> None:
+    """Log as worker, scorer or submitter: the first part of the node's name."""
+    global _process  # noqa: PLW0603 - Celery tells the name before it asks for logging, in two signals.
+    _process = sender.partition("@")[0].partition("-")[0]
 
 
 @signals.setup_logging.connect
 def _log_as_json(**_: object) -> None:
     """Keep Celery from setting up its own logging; every process of ours writes the same lines."""
-    logging.configure(settings().LOG_LEVEL, "celery")
+    logging.configure(settings().LOG_LEVEL, _process)

@@ -159,6 +159,12 @@ class RequestRefused(HuleEduError):
     code = "VALIDATION_ERROR"
 
 
+class StepFailed(HuleEduError):
+    """A task stopped at an error that has no code; its text stays in the process, and the rows say what is due."""
+
+    code = "PROCESSING_ERROR"
+
+
 class GiveUp(HuleEduError):
     """Trying again cannot help."""
 

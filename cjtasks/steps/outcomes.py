@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from sqlalchemy import select
 
 from cjtasks.domain.comparisons import ComparisonStatus, Effect, after_error, backoff
-from cjtasks.domain.states import BatchStateEnum, Bell
+from cjtasks.domain.states import BatchStateEnum, Bell, Work
 from cjtasks.errors import ProviderRefused, ProviderRejected
 from cjtasks.steps.progress import go_on, limits
 from cjtasks.steps.turn import Turn
@@ -62,6 +62,8 @@ def record(runtime: Runtime, session: Session, token: UUID, results: Sequence[Ou
     _work_the_gate(turn, results)
     bells = [bell for state in states.values() for bell in go_on(turn, state)]
     _make_due(turn, states)
+    if any(outcome.submission and outcome.submission.result for outcome in results):
+        bells.append(Bell(Work.INBOX))
     return bells
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cjtasks.runtime import Runtime
-    from cjtasks.steps.ranking import Ranking
+    from cjtasks.settings import Settings
+    from cjtasks.steps.ranking import Judged, Ranking
     from cjtasks.store.models import CJBatchState
 
 LEASE = timedelta(seconds=120)
@@ -40,9 +41,8 @@ log = structlog.get_logger()
 class _Read:
     """What the decision is made from, read in one short transaction."""
 
-    essays: list[str]
+    judged: Judged
     asked: list[tuple[str, str]]
-    ranking: Ranking
     scores_before: dict[str, float]
     budget: int
     batch_key: str
@@ -55,7 +55,8 @@ def advance(runtime: Runtime, bell: Bell) -> list[Bell]:
         if taken is None:
             return []
         read = _read(session, taken.batch_id, taken.iteration)
-    reason = _why_stop(runtime, read, taken.iteration)
+    ranked = ranking.rank(read.judged)
+    reason = _why_stop(runtime.settings, read, ranked, taken.iteration)
     wave = [] if reason else _next_pairs(read, taken.iteration)
     with runtime.database.transaction() as session:
         state = batches.reclaim(session, taken)
@@ -63,7 +64,7 @@ def advance(runtime: Runtime, bell: Bell) -> list[Bell]:
             return []
         now = runtime.clock()
         if taken.iteration:
-            ranking.keep(session, state, "interim", read.ranking)
+            ranking.keep(session, state, "interim", ranked)
         if not wave:
             return _stop(state, reason or StopReason.NO_PAIR_LEFT, now)
         return _plan(session, state, wave, now)
@@ -85,9 +86,8 @@ def _read(session: Session, batch_id: int, iteration: int) -> _Read:
     )
     configuration = BatchConfiguration.model_validate(upload.configuration)
     return _Read(
-        essays=ranking.usable_essays(session, batch_id),
+        judged=ranking.judged(session, batch_id),
         asked=[(a, b) for a, b in asked],
-        ranking=ranking.rank(session, batch_id),
         scores_before=before or {},
         budget=upload.batch_state.total_budget,
         batch_key=f"{upload.bos_batch_id}:{upload.event_correlation_id}",
@@ -95,28 +95,28 @@ def _read(session: Session, batch_id: int, iteration: int) -> _Read:
     )
 
 
-def _why_stop(runtime: Runtime, read: _Read, iteration: int) -> StopReason | None:
-    settings = runtime.settings
-    change = largest_change(read.scores_before, read.ranking.scores) if iteration > 1 else math.inf
+def _why_stop(settings: Settings, read: _Read, ranked: Ranking, iteration: int) -> StopReason | None:
+    change = largest_change(read.scores_before, ranked.scores) if iteration > 1 else math.inf
     iterations = Iterations(
         done=iteration,
         planned=len(read.asked),
         budget=read.budget,
-        pair_ceiling=pairing.ceiling(len(read.essays)),
+        pair_ceiling=pairing.ceiling(len(read.judged.essays)),
         score_change=change,
     )
     return why_stop(iterations, StopRule(settings.MAX_ITERATIONS, settings.SCORE_STABILITY_THRESHOLD))
 
 
 def _next_pairs(read: _Read, iteration: int) -> list[tuple[str, str]]:
-    n, left = len(read.essays), read.budget - len(read.asked)
+    n, left = len(read.judged.essays), read.budget - len(read.asked)
     rng = np.random.default_rng(pairing.seed_for(read.batch_key, iteration + 1, read.seed))
     if iteration == 0:
         pairs = pairing.first_iteration(n, left, rng)
     else:
-        index = {essay: number for number, essay in enumerate(read.essays)}
+        index = {essay: number for number, essay in enumerate(read.judged.essays)}
         pairs = pairing.next_wave(n, {(index[a], index[b]) for a, b in read.asked}, left, rng)
-    return [(read.essays[a], read.essays[b]) for a, b in pairs]
+    essays = read.judged.essays
+    return [(essays[a], essays[b]) for a, b in pairs]
 
 
 def _stop(state: CJBatchState, reason: StopReason, now: datetime) -> list[Bell]:

@@ -42,8 +42,17 @@ def usable_essays(session: Session, batch_id: int) -> list[str]:
     )
 
 
-def rank(session: Session, batch_id: int) -> Ranking:
-    """Fit everything that was judged in time; answers that came too late never change a result."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The usable essays of a batch, in the order of the request, and who won against whom, as their indices."""
+
+    essays: list[str]
+    winners: list[int]
+    losers: list[int]
+
+
+def judged(session: Session, batch_id: int) -> Judged:
+    """Read everything that was judged in time; answers that came too late never change a result."""
     essays = usable_essays(session, batch_id)
     index = {essay: number for number, essay in enumerate(essays)}
     rows = session.execute(
@@ -53,10 +62,18 @@ def rank(session: Session, batch_id: int) -> Ranking:
             ComparisonPair.late.is_(False),
         )
     ).all()
-    winners = [index[a if winner == "essay_a" else b] for a, b, winner in rows]
-    losers = [index[b if winner == "essay_a" else a] for a, b, winner in rows]
-    fit = scoring.fit(np.array(winners, np.int64), np.array(losers, np.int64), len(essays))
-    return _ranking(essays, fit, len(rows))
+    return Judged(
+        essays,
+        winners=[index[a if winner == "essay_a" else b] for a, b, winner in rows],
+        losers=[index[b if winner == "essay_a" else a] for a, b, winner in rows],
+    )
+
+
+def rank(batch: Judged) -> Ranking:
+    """Fit what was read; slow for a large batch, so no lock may be held meanwhile."""
+    winners, losers = np.array(batch.winners, np.int64), np.array(batch.losers, np.int64)
+    fit = scoring.fit(winners, losers, len(batch.essays))
+    return _ranking(batch.essays, fit, len(batch.winners))
 
 
 def _ranking(essays: list[str], fit: scoring.BradleyTerryFit, comparisons: int) -> Ranking:

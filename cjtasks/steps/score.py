@@ -38,7 +38,8 @@ def score(runtime: Runtime, bell: Bell) -> list[Bell]:
         taken = batches.claim(session, bell, runtime.clock(), LEASE)
         if taken is None:
             return []
-        ranked = ranking.rank(session, taken.batch_id)
+        judged = ranking.judged(session, taken.batch_id)
+    ranked = ranking.rank(judged)
     with runtime.database.transaction() as session:
         state = batches.reclaim(session, taken)
         if state is None:

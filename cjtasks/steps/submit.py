@@ -70,8 +70,9 @@ def submit(runtime: Runtime) -> list[Bell]:
 def _take(runtime: Runtime, session: Session, token: UUID) -> list[Taken]:
     now = runtime.clock()
     most = runtime.provider.allowance(AT_ONCE)
-    most = gate.admitted(session, now, most) if most else 0
-    return claims.take(session, claims.Order(most, token, now), limits(runtime.settings)) if most else []
+    if not most or gate.is_closed(session, now):
+        return []
+    return claims.take(session, claims.Order(most, token, now), limits(runtime.settings))
 
 
 def _letters(session: Session, taken: list[Taken]) -> list[_Letter]:

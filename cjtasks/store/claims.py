@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select, update
 
 from cjtasks.domain.comparisons import ComparisonStatus
 from cjtasks.domain.states import BatchStateEnum, Work
-from cjtasks.store import batches, comparisons
+from cjtasks.store import batches, comparisons, gate
 from cjtasks.store.models import CJBatchState, ComparisonPair
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def take(session: Session, order: Order, limits: Limits) -> list[Taken]:
         if left[batch_id] > 0 and len(chosen) < order.most:
             left[batch_id] -= 1
             chosen.append(pair_id)
-    taken = _claim(session, chosen, order)
+    # The gate is asked last, because the one probe that it admits must not be wasted on nothing.
+    admitted = gate.admitted(session, order.now, len(chosen)) if chosen else 0
+    taken = _claim(session, chosen[:admitted], order)
     _make_due(session, states, order.now, limits)
     return taken
 

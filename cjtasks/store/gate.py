@@ -23,8 +23,14 @@ PROBE = timedelta(seconds=45)
 _JITTER = random.Random()
 
 
+def is_closed(session: Session, now: datetime) -> bool:
+    """Tell whether nobody may be asked now; cheap, so that waiting costs next to nothing."""
+    not_before = session.scalar(select(ProviderGate.not_before))
+    return not_before is not None and now < not_before
+
+
 def admitted(session: Session, now: datetime, most: int) -> int:
-    """Return how many comparisons may be claimed: `most`, one probe, or none."""
+    """Return how many of `most` claimed comparisons may go out: all, one probe, or none."""
     not_before = session.scalar(select(ProviderGate.not_before))
     if not_before is None:
         return most
@@ -38,12 +44,6 @@ def admitted(session: Session, now: datetime, most: int) -> int:
         .returning(ProviderGate.id)
     ).first()
     return 1 if moved else 0
-
-
-def closed_until(session: Session, now: datetime) -> datetime | None:
-    """Return until when nobody is asked, None when the gate is open."""
-    not_before = session.scalar(select(ProviderGate.not_before))
-    return not_before if not_before is not None and not_before > now else None
 
 
 def close(session: Session, now: datetime, retry_after: float | None) -> None:

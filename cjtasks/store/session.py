@@ -28,6 +28,8 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 2) -> None:
         self.engine: Engine = create_engine(
             url,
+            # An error's text goes into logs; the parameters hold essays.
+            hide_parameters=True,
             # Lists of rows go out in a few large statements instead of one a row.
             executemany_mode="values_plus_batch",
             pool_size=pool_size,
