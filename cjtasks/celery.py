@@ -15,7 +15,7 @@ from kombu import Exchange, Queue
 from cjtasks.domain.states import Work
 from cjtasks.errors import HuleEduError, StepFailed
 from cjtasks.ops import logging
-from cjtasks.settings import Settings, settings
+from cjtasks.settings import Settings, settings, settings_or_exit
 
 log = structlog.get_logger()
 
@@ -137,7 +137,7 @@ class StepTask(Task):  # type: ignore[type-arg]
 
 
 app = Celery("cjtasks", set_as_current=True, task_cls=StepTask)
-app.config_from_object(configuration(settings()))
+app.config_from_object(configuration(settings_or_exit()))
 
 
 _process = "beat"

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from cjtasks.clients import kafka
 from cjtasks.ops import logging
 from cjtasks.runtime import utc_now
-from cjtasks.settings import load_settings
+from cjtasks.settings import settings_or_exit
 from cjtasks.store.locks import NAMESPACE, SingleFlight
 from cjtasks.store.models import OutboxEvent
 from cjtasks.store.session import Database
@@ -103,7 +103,7 @@ def _is_leader(lock: Connection) -> bool:
 
 
 def main() -> None:
-    settings = load_settings()
+    settings = settings_or_exit()
     logging.configure(settings.LOG_LEVEL, "relay")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -203,3 +203,11 @@ def load_settings() -> Settings:
 def settings() -> Settings:
     """Return this process's settings, read at the first call."""
     return load_settings()
+
+
+def settings_or_exit() -> Settings:
+    """Return the settings, or end this process with the names of the variables that are wrong."""
+    try:
+        return settings()
+    except Misconfigured as error:
+        raise SystemExit(f"cjtasks: {error.error_detail.message}") from None

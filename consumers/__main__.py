@@ -7,20 +7,21 @@ import threading
 
 import structlog
 from confluent_kafka import KafkaException
+from sqlalchemy.exc import DBAPIError
 
 from cjtasks.celery import app
 from cjtasks.clients import kafka
 from cjtasks.errors import HuleEduError
 from cjtasks.ops import logging
 from cjtasks.runtime import runtime
-from cjtasks.settings import load_settings
+from cjtasks.settings import settings_or_exit
 from consumers.loop import Loop
 
 log = structlog.get_logger()
 
 
 def main() -> None:
-    settings = load_settings()
+    settings = settings_or_exit()
     logging.configure(settings.LOG_LEVEL, "consumer")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,7 +37,10 @@ def main() -> None:
     except (HuleEduError, KafkaException) as error:
         # A supervisor starts us again; what only a person can mend says so again.
         log.critical("the consumer stops", error=str(error))
-
+        raise SystemExit(1) from None
+    except DBAPIError as error:
+        # Its text quotes SQL; the class and the server's own logs say enough.
+        log.critical("the consumer stops", error=type(error).__name__)
         raise SystemExit(1) from None
     finally:
         runtime().database.close()
