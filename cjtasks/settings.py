@@ -10,12 +10,13 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from cjtasks.contracts import topics
 from cjtasks.errors import Misconfigured
 
-Timer = Annotated[float, Field(ge=0.01)]
+# The longest that dates can be reckoned with, in days as well as in seconds.
+Timer = Annotated[float, Field(ge=0.01, le=100_000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -141,6 +142,7 @@ class Settings(BaseSettings):
     SCORE_STABILITY_THRESHOLD: float = Field(
         default=0.05,
         ge=0.0,
+        allow_inf_nan=False,
         description="No more is asked once no score moves by this much (logits); 0 always spends the budget.",
     )
     MAX_ITERATIONS: int = Field(
@@ -197,6 +199,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"CJ_{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise Misconfigured.of(wrong, operation="load_settings") from None
+    except SettingsError:
+        # Only this one is read as JSON; the library's own words would name no variable.
+        raise Misconfigured.of("CJ_KAFKA_OPTIONS: must be a JSON object", operation="load_settings") from None
 
 
 @functools.cache

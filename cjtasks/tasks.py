@@ -59,7 +59,8 @@ def check_batch(batch_id: int) -> None:
     bells.ring(monitor.check(runtime(), Bell(Work.CHECK, batch_id)))
 
 
-@app.task(name="cjtasks.sweep")
+# Once a second it would bury all else that Flower shows.
+@app.task(name="cjtasks.sweep", send_events=False)
 def sweep_up() -> None:
     bells.ring_where_short(sweep.sweep(runtime()))
 

@@ -12,6 +12,9 @@ from cjtasks.errors import ContentMissing, ContentUnavailable
 CONNECT_SECONDS = 3.05
 OPERATION = "fetch_content"
 
+# Quoting leaves dots alone, and a path of dots alone climbs to another path.
+_NO_NAMES = frozenset({"", ".", ".."})
+
 
 class ContentServiceClient:
     """One session for a process; safe to use from several threads."""
@@ -30,6 +33,8 @@ class ContentServiceClient:
         Raises ContentMissing when it can never be had (404, 400, blank), ContentUnavailable when it may
         come later (5xx, time-out, lost connection).
         """
+        if storage_id in _NO_NAMES:
+            raise ContentMissing.of("the id names no text", operation=OPERATION, code="INVALID_REQUEST")
         try:
             # An id is a sender's text: unquoted it could name another path.
             response = self._session.get(f"{self._url}/{quote(storage_id, safe='')}", timeout=self._timeout)

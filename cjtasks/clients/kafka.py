@@ -98,6 +98,8 @@ def ensure_topics(settings: Settings, replication: int = 1) -> list[str]:
     existing = client.list_topics(timeout=ADMIN_SECONDS).topics
     config = {"max.message.bytes": str(LARGEST_MESSAGE)}
     missing = [name for name in dict.fromkeys(topics(settings)) if name not in existing]
+    if not missing:
+        return []
     created = client.create_topics(
         [NewTopic(name, PARTITIONS, replication, config=config) for name in missing], operation_timeout=ADMIN_SECONDS
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -67,6 +69,7 @@ class LLMProviderServiceClient:
         self._breaker = breaker
         self._watch = _Watch()
         breaker.add_listener(self._watch)
+        self._probing = threading.Lock()
         self._timeout = (min(CONNECT_SECONDS, timeout), timeout)
         self._session = requests.Session()
         # A comparison costs money: nothing below us may send it again by itself.
@@ -88,34 +91,36 @@ class LLMProviderServiceClient:
         CircuitOpen when nothing was sent. Each carries the request's correlation id.
         """
         if self._breaker.current_state != pybreaker.STATE_CLOSED:
-            # The breaker holds its lock during a call, so that one probe at a time goes out.
             return self._probe(request)
         try:
             submission = self._post(request)
-        except ProviderRefused as refused:
-            self._record(refused)
+        except (ProviderRefused, ProviderRejected) as error:
+            self._record(error)
             raise
-        self._breaker.call(lambda: None)
+        self._record(None)
         return submission
 
     def _probe(self, request: ComparisonRequest) -> Submission:
+        # The breaker holds its lock during a call; whoever comes while a probe is out must not wait for it.
+        if not self._probing.acquire(blocking=False):
+            raise _circuit_open(request.correlation_id)
         try:
             return self._breaker.call(self._post, request)
         except pybreaker.CircuitBreakerError:
-            raise CircuitOpen.of(
-                "the circuit breaker is open", operation=OPERATION, correlation_id=request.correlation_id
-            ) from None
+            raise _circuit_open(request.correlation_id) from None
+        finally:
+            self._probing.release()
 
-    def _record(self, refused: ProviderRefused) -> None:
+    def _record(self, error: ProviderRefused | ProviderRejected | None) -> None:
         """Tell the breaker after the call, because inside it all threads would wait for one another."""
 
-        def fail() -> None:
-            raise refused
+        def outcome() -> None:
+            if error is not None:
+                raise error
 
-        try:
-            self._breaker.call(fail)
-        except (ProviderRefused, pybreaker.CircuitBreakerError):
-            return
+        # Meanwhile another thread's outage may have opened the breaker, which then refuses even good news.
+        with suppress(ProviderRefused, ProviderRejected, pybreaker.CircuitBreakerError):
+            self._breaker.call(outcome)
 
     def _post(self, request: ComparisonRequest) -> Submission:
         try:
@@ -150,7 +155,7 @@ def _read(response: requests.Response, correlation_id: UUID) -> Submission:
     if response.status_code == requests.codes.accepted:
         queue_id = read_queue_id(body)
         if queue_id is None:
-            raise _queue_full(correlation_id)
+            raise _queue_full(response, correlation_id)
         return Submission(queue_id, None)
     if response.status_code == requests.codes.ok and _answers(body, correlation_id):
         return Submission(None, body)
@@ -164,11 +169,15 @@ def _answers(body: object, correlation_id: UUID) -> bool:
 def _json(response: requests.Response) -> Any:
     try:
         return response.json()
-    except requests.JSONDecodeError:
+    except (requests.JSONDecodeError, RecursionError):
         return None
 
 
-def _queue_full(correlation_id: UUID) -> ProviderRefused:
+def _circuit_open(correlation_id: UUID) -> CircuitOpen:
+    return CircuitOpen.of("the circuit breaker is open", operation=OPERATION, correlation_id=correlation_id)
+
+
+def _queue_full(response: requests.Response, correlation_id: UUID) -> ProviderRefused:
     error = ProviderRefused.of(
         "the LLM Provider's queue is full",
         operation=OPERATION,
@@ -176,13 +185,15 @@ def _queue_full(correlation_id: UUID) -> ProviderRefused:
         correlation_id=correlation_id,
     )
     error.closes_gate = True
+    error.retry_after = _retry_after(response.headers.get("Retry-After"))
     return error
 
 
 def _error(response: requests.Response, body: object, correlation_id: UUID) -> ProviderRefused | ProviderRejected:
     """Classify any other answer; of its body only the code is kept, because the rest may quote the prompt."""
     status = response.status_code
-    code = _code_in(body) or _CODES.get(status) or ("EXTERNAL_SERVICE_ERROR" if status >= 500 else "INVALID_RESPONSE")
+    told_code = _code_in(body) if status >= requests.codes.bad_request else None
+    code = told_code or _CODES.get(status) or ("EXTERNAL_SERVICE_ERROR" if status >= 500 else "INVALID_RESPONSE")
     told: dict[str, Any] = {
         "operation": OPERATION,
         "code": code,
@@ -217,10 +228,13 @@ def _retry_after(value: str | None) -> float | None:
     """Read Retry-After, in seconds or as a date; nonsense counts as absent."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    # Not isdigit: a superscript is a digit too, but no number.
+    if value.strip().isdecimal():
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        # A date whose zone is unknown comes without one; HTTP's dates are all of Greenwich.
+        zoned = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return max((zoned - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, OverflowError):
         return None
-    return max((when.astimezone(UTC) - datetime.now(UTC)).total_seconds(), 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from alembic.config import Config
@@ -31,7 +31,11 @@ FAKE_PROVIDER, FAKE_CONTENT, FLOWER = "fake-provider", "fake-content", "flower"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to run: where data and logs are kept, how the fake provider behaves, who gets the output."""
+    """What to run: where data and logs are kept, how the fake provider behaves, who gets the output.
+
+    `copies` says how many of a process run beside each other, one by default: `worker`, `worker-2` and so on.
+    Without `usual_ports` any free ones are taken, since another stack may be about to listen on the usual ones.
+    """
 
     folder: Path
     procfile: Path
@@ -39,6 +43,8 @@ class Wanted:
     provider_options: Sequence[str] = ()
     durable: bool = True
     environment: Mapping[str, str] | None = None
+    copies: Mapping[str, int] = field(default_factory=dict)
+    usual_ports: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def cluster(wanted: Wanted) -> Iterator[Cluster]:
     """Start everything, yield it, and stop all of it; raises Misconfigured when something does not start."""
     processes = _processes(wanted)
     with stack(wanted.folder, durable=wanted.durable) as services:
-        ports = {name: _port(name) for name in (FAKE_PROVIDER, FAKE_CONTENT, FLOWER)}
+        ports = {name: _port(usual) if wanted.usual_ports else free_port() for name, usual in _USUAL.items()}
         environment = _environment(services, ports, wanted)
         supervisor = Supervisor(processes, environment, wanted.sink)
         running = Cluster(services, supervisor, environment, ports)
@@ -85,18 +91,28 @@ def _processes(wanted: Wanted) -> list[Process]:
         raise Misconfigured.of(f"no Procfile in {wanted.procfile.parent}: run this in the project", operation="start")
     options = " ".join(wanted.provider_options)
     return [
-        *read_procfile(wanted.procfile),
+        *_copied(read_procfile(wanted.procfile), wanted.copies),
         Process(FAKE_PROVIDER, f"exec cjtasks fake-provider --port $FAKE_PROVIDER_PORT {options}"),
         Process(FAKE_CONTENT, "exec cjtasks fake-content --port $FAKE_CONTENT_PORT"),
     ]
 
 
+def _copied(processes: Sequence[Process], copies: Mapping[str, int]) -> list[Process]:
+    unknown = set(copies) - {process.name for process in processes}
+    if unknown:
+        raise Misconfigured.of(f"the Procfile has no {', '.join(sorted(unknown))} to copy", operation="start")
+    return [copy for process in processes for copy in _copies(process, copies.get(process.name, 1))]
+
+
+def _copies(process: Process, number: int) -> list[Process]:
+    return [process, *(Process(f"{process.name}-{n}", process.command) for n in range(2, number + 1))]
+
+
 _USUAL = {FLOWER: 5555, FAKE_PROVIDER: 8080, FAKE_CONTENT: 8000}
 
 
-def _port(name: str) -> int:
+def _port(usual: int) -> int:
     """Return the usual port, or any free one where somebody else listens there."""
-    usual = _USUAL[name]
     return free_port() if listens(usual) else usual
 
 

@@ -136,6 +136,16 @@ class Supervisor:
                 return name, code
         return None
 
+    def pid(self, name: str) -> int:
+        """Return the id of a process that was started; it is also the id of the group of its children."""
+        return self._running[name].pid
+
+    def restart(self, name: str) -> None:
+        """Start a process anew, as production's supervisor does; what is left of the old one is killed first."""
+        (process,) = (known for known in self._processes if known.name == name)
+        stop(self._running[name], signal.SIGKILL, PATIENCE_SECONDS)
+        self._running[name] = self._start(process)
+
     def stop(self, patience: float = PATIENCE_SECONDS) -> None:
         """Ask all of them at once to end by SIGTERM; kill what is left after `patience` seconds."""
         ends = [partial(_stop, child, patience) for child in self._running.values()]

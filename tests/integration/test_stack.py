@@ -22,7 +22,6 @@ from confluent_kafka.cimpl import NewTopic
 
 from cjtasks.dev.kafka import broker_available, kafka, mock_kafka
 from cjtasks.dev.postgres import create_database, drop_database, postgres
-from cjtasks.dev.servers import home
 from cjtasks.dev.stack import DATABASE_URL, KAFKA_BOOTSTRAP_SERVERS, REDIS_URL, Stack, stack
 from cjtasks.dev.valkey import valkey
 from cjtasks.errors import Misconfigured
@@ -47,7 +46,6 @@ def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave on the PATH an empty folder only."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
@@ -98,20 +96,18 @@ def make_topic(servers: str, topic: str) -> None:
 
 def produce(servers: str, topic: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": servers, "message.max.bytes": 17_000_000})
-    failures: list[KafkaError | None] = []
-    producer.produce(topic, value, on_delivery=lambda error, _: failures.append(error) if error else None)
-    assert producer.flush(20) == 0
-    assert failures == []
+    outcomes: list[KafkaError | None] = []
+    producer.produce(topic, value, on_delivery=lambda error, _: outcomes.append(error))
+    producer.flush(20)
+    assert outcomes == [None]
 
 
 def consume(servers: str, topic: str) -> bytes | None:
-    settings = {"bootstrap.servers": servers, "group.id": uuid4().hex, "auto.offset.reset": "earliest"}
-    consumer = Consumer(settings)
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": uuid4().hex, "auto.offset.reset": "earliest"})
     consumer.subscribe([topic])
     try:
         message = consumer.poll(30)
-        assert message is not None, "nothing came"
-        assert message.error() is None
+        assert message is not None
         return message.value()
     finally:
         consumer.close()
@@ -121,9 +117,9 @@ def test_postgres_answers_with_its_settings_and_leaves_no_process(folder: Path) 
     others = descendants(os.getpid())
     with postgres(folder, durable=False) as url:
         pids = descendants(os.getpid()) - others
-        assert query(url, "SELECT current_database(), current_setting('max_connections')") == [("cjtasks", "200")]
-        assert query(url, "SHOW fsync") == [("off",)]
-        assert query(url, "SELECT lower('ÅÄÖ')") == [("åäö",)]
+        assert query(url, "SELECT current_database(), lower('ÅÄÖ')") == [("cjtasks", "åäö")]
+        settings = "SELECT current_setting('max_connections'), current_setting('fsync')"
+        assert query(url, settings) == [("200", "off")]
         assert len(living(pids)) > 1
     assert living(pids) == []
 
@@ -274,14 +270,6 @@ def test_without_java_the_stack_falls_back_to_the_mock_unless_a_real_broker_is_n
         assert AdminClient({"bootstrap.servers": services.kafka_bootstrap_servers}).list_topics(timeout=10).brokers
 
 
-@pytest.mark.usefixtures("no_java")
-def test_an_old_java_is_named_with_its_version(tmp_path: Path) -> None:
-    java = tmp_path / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
-    java.chmod(0o755)
-    assert broker_available() == f"Kafka needs Java 17 or newer, and {java} is version 11"
-
-
 @pytest.mark.usefixtures("nothing_named")
 def test_a_service_that_cannot_start_stops_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KAFKA_BOOTSTRAP_SERVERS, "broker:9092")
@@ -299,7 +287,7 @@ def test_servers_whose_owner_is_killed_end_by_themselves(folder: Path) -> None:
         "import sys, time; from pathlib import Path; from cjtasks.dev.valkey import valkey\n"
         "from cjtasks.dev.postgres import postgres; folder = Path(sys.argv[1])\n"
         "with valkey(folder / 'v'), postgres(folder / 'p', durable=False): \n"
-        "    print('up', flush=True); time.sleep(600)"
+        "    print('up', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:  # noqa: S603  Ours.
@@ -309,13 +297,3 @@ def test_servers_whose_owner_is_killed_end_by_themselves(folder: Path) -> None:
         owner.kill()
     assert len(pids) > 2
     wait_until_gone(pids)
-
-
-def test_what_is_kept_between_starts_lies_where_the_environment_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CJTASKS_HOME", str(tmp_path / "kept"))
-    assert home() == tmp_path / "kept"
-    monkeypatch.delenv("CJTASKS_HOME")
-    monkeypatch.chdir(tmp_path)
-    assert home() == tmp_path / ".cjtasks"

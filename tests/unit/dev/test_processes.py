@@ -182,7 +182,7 @@ def test_a_run_that_is_told_to_stop_reports_no_failure(supervise: Callable[..., 
 
 def test_the_terminal_shows_each_line_after_a_name_of_equal_width(capsys: pytest.CaptureFixture[str]) -> None:
     show = terminal_sink(["beat", "consumer"])
-    show("beat", "[info] tick :smile:")
+    show("beat", "\x1b[32m[info]\x1b[0m tick :smile:")
     show("consumer", "x" * 200)
     assert capsys.readouterr().out == f"beat     │ [info] tick :smile:\nconsumer │ {'x' * 200}\n"
 
