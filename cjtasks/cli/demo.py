@@ -52,6 +52,8 @@ def watch_one_batch(here: Cluster, console: Console) -> None:
     """Run the demo's batch; raises when it does not end COMPLETED with a plausible ranking."""
     settings = here.settings()
     events = _Events(here)
+    if not here.stack.kafka_is_real:
+        console.print("no Java or Maven here: Kafka is a mock inside this process, which keeps nothing")
     _wait_for_services(here)
     batch_id = ask_for(settings, demo_essays(), demo_assignment())
     console.print(f"asked for batch {batch_id}: 24 essays on one assignment")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from cjtasks.domain.states import Bell, Work
 from cjtasks.store import inbox
@@ -42,16 +42,17 @@ def _inbox_bells(session: Session, before: datetime) -> list[Bell]:
 
 
 def _batch_bells(session: Session, before: datetime) -> list[Bell]:
+    """List what batches wait for; one submit serves all, however many wait for it behind a closed gate."""
+    due = CJBatchState.next_action_at <= before
     rows = session.execute(
         select(CJBatchState.batch_id, CJBatchState.next_action)
-        .where(CJBatchState.next_action_at <= before)
+        .where(due, CJBatchState.next_action != Work.SUBMIT)
         .order_by(CJBatchState.next_action_at)
         .limit(BATCHES_A_SWEEP)
-    ).all()
-    due = [(batch_id, Work(work)) for batch_id, work in rows if work is not None]
-    bells = [Bell(work, batch_id) for batch_id, work in due if work is not Work.SUBMIT]
-    # One submit serves all batches.
-    return bells + [Bell(Work.SUBMIT)] * any(work is Work.SUBMIT for _, work in due)
+    )
+    bells = [Bell(work, batch_id) for batch_id, work in rows if work is not None]
+    submits = session.scalar(select(exists().where(due, CJBatchState.next_action == Work.SUBMIT)))
+    return [*bells, Bell(Work.SUBMIT)] if submits else bells
 
 
 def clean(runtime: Runtime) -> int:
