@@ -24,6 +24,8 @@ from cjtasks.dev.valkey import valkey
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest_plugins = ["cjtasks.testing"]
+
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "cj_template"
 

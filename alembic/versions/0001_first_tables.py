@@ -45,6 +45,7 @@ def upgrade() -> None:
     _dead_letters()
     _outbox()
     _snapshots()
+    _operator_actions()
     _gate()
     _compress()
 
@@ -52,6 +53,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in (
         "provider_gate",
+        "operator_actions",
         "score_snapshots",
         "event_outbox",
         "dead_letters",
@@ -122,6 +124,7 @@ def _states() -> None:
         "cj_batch_states",
         sa.Column("batch_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("state", BATCH_STATE, nullable=False),
+        _now("state_since"),
         sa.Column("total_budget", sa.BigInteger(), nullable=False),
         _count("total_comparisons"),
         _count("submitted_comparisons"),
@@ -304,9 +307,22 @@ def _snapshots() -> None:
         sa.Column("ssr", sa.Float()),
         sa.Column("components", sa.BigInteger(), nullable=False),
         _now("created_at"),
-        sa.UniqueConstraint("batch_id", "kind", "version", name="uq_score_snapshots_batch_id"),
+        sa.UniqueConstraint("batch_id", "kind", "version", "iteration", name="uq_score_snapshots_batch_id"),
         _batch("score_snapshots", "batch_id"),
     )
+
+
+def _operator_actions() -> None:
+    op.create_table(
+        "operator_actions",
+        *_id("operator_actions"),
+        sa.Column("batch_id", sa.BigInteger(), nullable=False),
+        *_texts("action", "operator", "reason", null=False),
+        sa.Column("details", postgresql.JSONB(), nullable=False),
+        _moment("acted_at", null=False),
+        _batch("operator_actions", "batch_id"),
+    )
+    op.create_index("ix_operator_actions_batch_id", "operator_actions", ["batch_id"])
 
 
 def _gate() -> None:

@@ -165,6 +165,7 @@ def _state(settings: Settings, request: ReceivedRequest, batch_id: int, now: dat
         state=BatchStateEnum.INITIALIZING,
         total_budget=min(settings.MAX_PAIRWISE_COMPARISONS, asked or settings.MAX_PAIRWISE_COMPARISONS),
         completion_threshold_pct=95 if threshold is None else round(100 * threshold),
+        state_since=now,
         last_activity_at=now,
         next_action=Work.PREPARE,
         next_action_at=now,

@@ -78,11 +78,14 @@ def _read(session: Session, batch_id: int, iteration: int) -> _Read:
         .order_by(ComparisonPair.iteration, ComparisonPair.ordinal)
     )
     before = session.scalar(
-        select(ScoreSnapshot.scores).where(
+        select(ScoreSnapshot.scores)
+        .where(
             ScoreSnapshot.batch_id == batch_id,
             ScoreSnapshot.kind == "interim",
-            ScoreSnapshot.version == iteration - 1,
+            ScoreSnapshot.iteration == iteration - 1,
         )
+        .order_by(ScoreSnapshot.version.desc())
+        .limit(1)
     )
     configuration = BatchConfiguration.model_validate(upload.configuration)
     return _Read(

@@ -89,12 +89,12 @@ def _ranking(essays: list[str], fit: scoring.BradleyTerryFit, comparisons: int) 
 
 
 def keep(session: Session, state: CJBatchState, kind: str, ranking: Ranking) -> None:
-    """Store a snapshot: an interim one for each iteration, a final one for each version of the result."""
+    """Store a snapshot; each kind once for an iteration of a version of the result."""
     session.execute(
         insert(ScoreSnapshot).values(
             batch_id=state.batch_id,
             kind=kind,
-            version=state.result_version if kind == "final" else state.current_iteration,
+            version=state.result_version,
             iteration=state.current_iteration,
             comparisons=ranking.comparisons,
             scores=ranking.scores,

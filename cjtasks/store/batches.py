@@ -74,6 +74,7 @@ def move(state: CJBatchState, target: BatchStateEnum, now: datetime) -> list[Bel
     """Move a locked batch along an arrow, make the first work of the new state due, and return its bell."""
     check_arrow(state.state, target)
     state.state = target
+    state.state_since = now
     state.version += 1
     state.last_activity_at = now
     return due(state, FIRST_WORK[target], now)

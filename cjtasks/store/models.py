@@ -112,6 +112,7 @@ class CJBatchState(Base):
         default=BatchStateEnum.INITIALIZING,
         index=True,
     )
+    state_since: Mapped[Created]
     total_budget: Mapped[int]
     total_comparisons: Mapped[Counter]
     submitted_comparisons: Mapped[Counter]
@@ -304,7 +305,7 @@ class ScoreSnapshot(Base):
     """A fit that was kept: scores and standard errors by essay, and what they were computed from."""
 
     __tablename__ = "score_snapshots"
-    __table_args__ = (UniqueConstraint("batch_id", "kind", "version"),)
+    __table_args__ = (UniqueConstraint("batch_id", "kind", "version", "iteration"),)
 
     id: Mapped[BigId]
     batch_id: Mapped[BatchKey]
@@ -317,6 +318,20 @@ class ScoreSnapshot(Base):
     ssr: Mapped[float | None]
     components: Mapped[int]
     created_at: Mapped[Created]
+
+
+class OperatorAction(Base):
+    """What an operator did to a batch: who, when, why."""
+
+    __tablename__ = "operator_actions"
+
+    id: Mapped[BigId]
+    batch_id: Mapped[BatchKey] = mapped_column(index=True)
+    action: Mapped[str]
+    operator: Mapped[str]
+    reason: Mapped[str]
+    details: Mapped[Json]
+    acted_at: Mapped[Moment]
 
 
 class ProviderGate(Base):

@@ -9,8 +9,6 @@ from cjtasks.domain.states import BatchStateEnum
 if TYPE_CHECKING:
     from cjtasks.testing import EagerPlatform
 
-pytest_plugins = ["cjtasks.testing"]
-
 TEXTS = {f"essay-{n}": "A thought. " * n for n in range(1, 9)}
 
 
