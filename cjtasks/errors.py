@@ -12,6 +12,7 @@ HuleEduError                    carries one immutable ErrorDetail
 └── GiveUp                      trying again cannot help
     ├── ProviderRejected        the LLM Provider will never take this comparison
     ├── ContentMissing          the Content Service will never have this text
+    ├── OperationRefused        an operator's action does not fit the batch as it is now
     ├── IllegalTransition       a batch was asked to go where no arrow leads
     ├── UnsafePosition          the stored position does not fit Kafka's log: a person must decide
     └── Misconfigured           a setting or a service is wrong: say which, and stop
@@ -181,6 +182,12 @@ class ContentMissing(GiveUp):
     """The Content Service will never have this text."""
 
     code = "RESOURCE_NOT_FOUND"
+
+
+class OperationRefused(GiveUp):
+    """An operator's action does not fit the batch as it is now."""
+
+    code = "VALIDATION_ERROR"
 
 
 class IllegalTransition(GiveUp):

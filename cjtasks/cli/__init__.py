@@ -8,7 +8,7 @@ import typer
 from confluent_kafka import KafkaException
 from sqlalchemy.exc import DBAPIError
 
-from cjtasks.cli import batch, dev, fakes, request, topics
+from cjtasks.cli import batch, dead_letters, dev, fakes, operate, request, topics
 from cjtasks.errors import HuleEduError
 
 app = typer.Typer(
@@ -21,6 +21,11 @@ app = typer.Typer(
 app.add_typer(topics.app, name="topics")
 app.add_typer(request.app, name="request")
 app.add_typer(batch.app, name="batch")
+app.add_typer(dead_letters.app, name="dead-letters")
+batch.app.command()(operate.cancel)
+batch.app.command()(operate.retry)
+batch.app.command()(operate.recount)
+batch.app.command(name="explain")(operate.explain_batch)
 app.command(name="dev")(dev.dev)
 app.command(name="demo")(dev.demo)
 app.command(name="fake-provider")(fakes.fake_provider)

@@ -29,7 +29,7 @@ BatchId = Annotated[str, typer.Argument(help="Our batch id, or the platform's.")
 
 
 @contextmanager
-def _session() -> Iterator[Session]:
+def session_scope() -> Iterator[Session]:
     database = Database(load_settings().DATABASE_URL)
     try:
         with database.transaction() as session:
@@ -56,7 +56,7 @@ def list_batches(
     *, as_json: AsJson = False, limit: Annotated[int, typer.Option(help="The most to list.", min=1)] = 50
 ) -> None:
     """List the newest batches."""
-    with _session() as session:
+    with session_scope() as session:
         states = session.scalars(select(CJBatchState).order_by(CJBatchState.batch_id.desc()).limit(limit)).all()
         views = [look(session, state.batch_upload) for state in states]
     if as_json:
@@ -71,7 +71,7 @@ def list_batches(
 @app.command()
 def show(batch_id: BatchId, *, as_json: AsJson = False) -> None:
     """Show where a batch stands and what it waits for."""
-    with _session() as session:
+    with session_scope() as session:
         view = look(session, find(session, batch_id))
     _print(view, as_json=as_json)
 
@@ -79,7 +79,7 @@ def show(batch_id: BatchId, *, as_json: AsJson = False) -> None:
 @app.command()
 def results(batch_id: BatchId, *, as_json: AsJson = False) -> None:
     """Show the ranking of a batch: scores and standard errors in logits."""
-    with _session() as session:
+    with session_scope() as session:
         upload = find(session, batch_id)
         essays = [_essay(essay) for essay in upload.essays]
         table = ranking_table(upload.essays)

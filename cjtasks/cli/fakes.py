@@ -32,7 +32,7 @@ Latent = Annotated[
 ]
 
 
-def fake_provider(  # noqa: PLR0913, PLR0917 - Each parameter is an option of the command line.
+def fake_provider(
     port: Port = 8080,
     address: Address = "127.0.0.1",
     fields: Fields = None,

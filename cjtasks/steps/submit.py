@@ -70,7 +70,7 @@ def submit(runtime: Runtime) -> list[Bell]:
 def _take(runtime: Runtime, session: Session, token: UUID) -> list[Taken]:
     now = runtime.clock()
     most = runtime.provider.allowance(AT_ONCE)
-    if not most or gate.is_closed(session, now):
+    if not most or gate.closed_until(session, now):
         return []
     return claims.take(session, claims.Order(most, token, now), limits(runtime.settings))
 

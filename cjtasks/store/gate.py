@@ -23,10 +23,10 @@ PROBE = timedelta(seconds=45)
 _JITTER = random.Random()
 
 
-def is_closed(session: Session, now: datetime) -> bool:
-    """Tell whether nobody may be asked now; cheap, so that waiting costs next to nothing."""
+def closed_until(session: Session, now: datetime) -> datetime | None:
+    """Return until when nobody is asked, None when the gate is open; cheap, so that waiting costs next to nothing."""
     not_before = session.scalar(select(ProviderGate.not_before))
-    return not_before is not None and now < not_before
+    return not_before if not_before is not None and now < not_before else None
 
 
 def admitted(session: Session, now: datetime, most: int) -> int:
