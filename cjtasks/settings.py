@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         min_length=1,
         description="Where the judged comparisons are reported; elsewhere nobody is charged for them.",
     )
+    PARTIAL_RESULT_TOPIC: str = Field(
+        default=topics.PARTIAL_RESULT_TOPIC,
+        min_length=1,
+        description="Where a first ranking goes before the batch is done; on RESULT_TOPIC it would pass as final.",
+    )
     LLM_PROVIDER_CALLBACK_TOPIC: str = Field(
         default=topics.CALLBACK_TOPIC,
         min_length=1,

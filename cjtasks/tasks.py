@@ -54,6 +54,11 @@ def score_batch(batch_id: int) -> None:
     bells.ring(score.score(runtime(), Bell(Work.SCORE, batch_id)))
 
 
+@app.task(name="cjtasks.partial")
+def score_partially(batch_id: int) -> None:
+    bells.ring(score.score_partially(runtime(), Bell(Work.PARTIAL, batch_id)))
+
+
 @app.task(name="cjtasks.check")
 def check_batch(batch_id: int) -> None:
     bells.ring(monitor.check(runtime(), Bell(Work.CHECK, batch_id)))

@@ -133,6 +133,16 @@ class ResultSummary:
 
 
 @dataclass(frozen=True)
+class PartialProgress:
+    """How far a batch was when its partial result was made, in comparisons; `version` is that of the result to come."""
+
+    planned: int
+    completed: int
+    failed: int
+    version: int
+
+
+@dataclass(frozen=True)
 class Usage:
     """Who pays for how many comparisons."""
 
@@ -185,6 +195,24 @@ def assessment_result(ctx: EventContext, result: ResultSummary) -> Outgoing:
         "assessed_at": wire_time(ctx.now),
     }
     return Outgoing("result", ctx.job_id, EVENT_TYPES["result"], data)
+
+
+def partial_result(ctx: EventContext, progress: PartialProgress, essays: tuple[EssayOutcome, ...]) -> Outgoing:
+    """Publish a first ranking, best essay first, and say how much of the batch it rests on."""
+    data = {
+        **_heading(ctx, "cj_assessment.partial_result"),
+        "batch_id": ctx.entity_id,
+        "cj_assessment_job_id": ctx.job_id,
+        "is_final": False,
+        "result_version": progress.version,
+        "comparisons": {"planned": progress.planned, "completed": progress.completed, "failed": progress.failed},
+        "essay_results": [
+            {"essay_id": essay.essay_id, "bt_score": essay.score, "rank": essay.rank}
+            for essay in sorted(essays, key=lambda essay: essay.rank)
+        ],
+        "assessed_at": wire_time(ctx.now),
+    }
+    return Outgoing("partial", ctx.entity_id, EVENT_TYPES["partial"], data)
 
 
 def consumption(ctx: EventContext, usage: Usage) -> Outgoing:

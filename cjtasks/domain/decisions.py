@@ -21,6 +21,7 @@ class Decision(StrEnum):
     NOTHING = "nothing"
     FAIL = "fail"
     ADVANCE = "advance"
+    PARTIAL = "partial"
     WAIT = "wait"
 
 
@@ -35,12 +36,16 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The counters of a batch as its locked state row has them."""
+    """The counters of a batch as its locked state row has them.
+
+    `partial_pct` is the share of processed comparisons (in %) that makes a partial result due, None once it did.
+    """
 
     state: BatchStateEnum
     total: int
     completed: int
     failed: int
+    partial_pct: int | None = None
 
     @property
     def processed(self) -> int:
@@ -58,7 +63,10 @@ def decide(progress: Progress, min_success_rate: float) -> Decision:
     all_in = progress.processed >= progress.total
     if (all_in or progress.processed >= FEWEST_FOR_A_VERDICT) and progress.success_rate < min_success_rate:
         return Decision.FAIL
-    return Decision.ADVANCE if all_in else Decision.WAIT
+    if all_in:
+        return Decision.ADVANCE
+    partial = progress.partial_pct is not None and 100 * progress.processed >= progress.partial_pct * progress.total
+    return Decision.PARTIAL if partial else Decision.WAIT
 
 
 def at_deadline(progress: Progress, min_success_rate: float) -> Decision:

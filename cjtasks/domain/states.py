@@ -31,6 +31,7 @@ class Work(StrEnum):
     ADVANCE = "advance"
     SUBMIT = "submit"
     CHECK = "check"
+    PARTIAL = "partial"
     SCORE = "score"
 
 

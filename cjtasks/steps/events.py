@@ -27,6 +27,7 @@ def topic_of(kind: str, settings: Settings) -> str:
         "failed": settings.FAILED_TOPIC,
         "result": settings.RESULT_TOPIC,
         "consumption": settings.CONSUMPTION_TOPIC,
+        "partial": settings.PARTIAL_RESULT_TOPIC,
     }[kind]
 
 

@@ -24,6 +24,7 @@ NEXT_STEP = {
     Work.ADVANCE: "a scorer fits what was judged and stops or plans more comparisons",
     Work.SUBMIT: "a submitter sends the planned comparisons",
     Work.CHECK: "a scorer asks again what was not answered in time",
+    Work.PARTIAL: "a scorer writes a first ranking and its event",
     Work.SCORE: "a scorer writes the scores and the closing events",
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cjtasks.domain.decisions import Decision, Progress, decide
-from cjtasks.domain.states import BatchStateEnum, Bell
+from cjtasks.domain.states import BatchStateEnum, Bell, Work
 from cjtasks.steps import events
 from cjtasks.store import batches
 from cjtasks.store.comparisons import Limits
@@ -29,6 +29,9 @@ def go_on(turn: Turn, state: CJBatchState) -> list[Bell]:
     decision = decide(progress, turn.settings.MIN_SUCCESS_RATE_THRESHOLD)
     if decision is Decision.ADVANCE:
         return batches.move(state, BatchStateEnum.GENERATING_PAIRS, turn.now)
+    if decision is Decision.PARTIAL:
+        state.partial_scoring_triggered = True
+        return batches.due(state, Work.PARTIAL, turn.now)
     if decision is Decision.FAIL:
         log.warning("batch failed", cj_batch=state.batch_id, reason="low_success_rate")
         return events.fail(turn, state, _low_success_rate(state, progress, turn.settings))

@@ -14,8 +14,9 @@ from cjtasks.domain.configuration import BatchConfiguration
 from cjtasks.domain.decisions import StopReason
 from cjtasks.domain.states import BatchStateEnum, Bell
 from cjtasks.steps import events, ranking
+from cjtasks.steps.progress import limits
 from cjtasks.steps.turn import Turn
-from cjtasks.store import batches
+from cjtasks.store import batches, comparisons
 from cjtasks.store.models import ComparisonPair, ProcessedEssay
 
 if TYPE_CHECKING:
@@ -45,6 +46,36 @@ def score(runtime: Runtime, bell: Bell) -> list[Bell]:
         if state is None:
             return []
         return _complete(runtime, session, state, ranked)
+
+
+def score_partially(runtime: Runtime, bell: Bell) -> list[Bell]:
+    """Publish a first ranking while the last answers are out; one that the batch has overtaken is not made."""
+    with runtime.database.transaction() as session:
+        taken = batches.claim(session, bell, runtime.clock(), LEASE)
+        if taken is None:
+            return []
+        judged = ranking.judged(session, taken.batch_id)
+    ranked = ranking.rank(judged)
+    with runtime.database.transaction() as session:
+        state = batches.reclaim(session, taken)
+        if state is None:
+            return []
+        turn = Turn(session, runtime.settings, runtime.clock())
+        ranking.keep(session, state, "partial", ranked)
+        context = events.context_of(state.batch_upload, turn.now)
+        partial = results.partial_result(context, _progress(state), _outcomes(state.batch_upload, ranked))
+        events.publish(turn, partial, state)
+        upcoming = comparisons.what_next(session, [state.batch_id], turn.now, limits(runtime.settings))
+        return batches.due(state, *upcoming[state.batch_id])
+
+
+def _progress(state: CJBatchState) -> results.PartialProgress:
+    return results.PartialProgress(
+        planned=state.total_comparisons,
+        completed=state.completed_comparisons,
+        failed=state.failed_comparisons,
+        version=state.result_version,
+    )
 
 
 def _complete(runtime: Runtime, session: Session, state: CJBatchState, ranked: Ranking) -> list[Bell]:

@@ -1,53 +1,16 @@
-"""The tables. `cj_batch_states` is the truth about a batch; everything else hangs on it or feeds it."""
+"""Batches, their states, essays, comparisons and scores. Lock a batch's state before anything else of it."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    CheckConstraint,
-    Enum,
-    ForeignKey,
-    Identity,
-    Index,
-    LargeBinary,
-    MetaData,
-    Text,
-    UniqueConstraint,
-    false,
-    func,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import CheckConstraint, Enum, ForeignKey, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from cjtasks.domain.comparisons import ComparisonStatus
 from cjtasks.domain.states import BatchStateEnum, Work
-
-BigId = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
-Moment = Annotated[datetime, mapped_column(TIMESTAMP(timezone=True))]
-Created = Annotated[datetime, mapped_column(TIMESTAMP(timezone=True), server_default=func.now())]
-Counter = Annotated[int, mapped_column(default=0, server_default=text("0"))]
-Flag = Annotated[bool, mapped_column(default=False, server_default=false())]
-Json = Annotated[dict[str, Any], mapped_column(JSONB)]
-BatchKey = Annotated[int, mapped_column(ForeignKey("cj_batch_uploads.id", ondelete="CASCADE"))]
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {str: Text, datetime: TIMESTAMP(timezone=True), int: BigInteger}  # noqa: RUF012 - SQLAlchemy reads a plain dict.
+from cjtasks.store.models.base import Base, BatchKey, BigId, Counter, Created, Flag, Json, Moment
 
 
 class CJBatchUpload(Base):
@@ -228,79 +191,6 @@ class ComparisonPair(Base):
     batch: Mapped[CJBatchUpload] = relationship(back_populates="comparison_pairs")
 
 
-class InboxRow(Base):
-    """Messages of one kind that were polled together; also the audit record of every raw answer."""
-
-    __tablename__ = "inbox"
-    __table_args__ = (
-        Index("ix_inbox_undone", "id", postgresql_where=text("done_at IS NULL")),
-        Index("ix_inbox_received_at", "received_at", postgresql_using="brin"),
-        # Dead versions of undone rows slow every take: vacuum early and without pauses.
-        {"postgresql_with": {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_cost_delay": "0"}},
-    )
-
-    id: Mapped[BigId]
-    kind: Mapped[str]
-    topic: Mapped[str]
-    partitions: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    offsets: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    payloads: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
-    received_at: Mapped[Created]
-    attempts: Mapped[Counter]
-    next_attempt_at: Mapped[Moment]
-    done_at: Mapped[datetime | None]
-
-
-class KafkaPosition(Base):
-    """How far a partition is safely in the inbox; `caught_up_at`: all that Kafka held then is in the inbox."""
-
-    __tablename__ = "kafka_positions"
-    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
-
-    topic: Mapped[str] = mapped_column(primary_key=True)
-    partition: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    next_offset: Mapped[int]
-    caught_up_at: Mapped[datetime | None]
-
-
-class DeadLetterRow(Base):
-    """A message that could not be used, with its reason."""
-
-    __tablename__ = "dead_letters"
-    id: Mapped[BigId]
-    topic: Mapped[str]
-    partition: Mapped[int]
-    offset: Mapped[int]
-    payload: Mapped[bytes]
-    reason: Mapped[str]
-    detail: Mapped[str]
-    received_at: Mapped[Moment]
-    replayed_at: Mapped[datetime | None]
-
-
-class OutboxEvent(Base):
-    """What goes out; the payload is frozen at insert, so a retry publishes the same bytes."""
-
-    __tablename__ = "event_outbox"
-    __table_args__ = (
-        UniqueConstraint("subject", "kind", "version"),
-        Index("ix_event_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),
-    )
-
-    id: Mapped[BigId]
-    batch_id: Mapped[int | None] = mapped_column(ForeignKey("cj_batch_uploads.id", ondelete="CASCADE"), index=True)
-    subject: Mapped[str]
-    kind: Mapped[str]
-    version: Mapped[int]
-    event_id: Mapped[UUID]
-    event_type: Mapped[str]
-    topic: Mapped[str]
-    key: Mapped[str]
-    payload: Mapped[bytes]
-    created_at: Mapped[Created]
-    published_at: Mapped[datetime | None]
-
-
 class ScoreSnapshot(Base):
     """A fit that was kept: scores and standard errors by essay, and what they were computed from."""
 
@@ -332,14 +222,3 @@ class OperatorAction(Base):
     reason: Mapped[str]
     details: Mapped[Json]
     acted_at: Mapped[Moment]
-
-
-class ProviderGate(Base):
-    """The one row that says not before when the provider may be asked; NULL: open."""
-
-    __tablename__ = "provider_gate"
-    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    not_before: Mapped[datetime | None]
-    refusals: Mapped[Counter]
