@@ -75,7 +75,7 @@ def _drain(bells: Iterable[Bell]) -> None:
 def ring_where_short(bells: Iterable[Bell]) -> bool:
     """Ring for the sweep: not into a queue that is long already, because its bells will do."""
     wanted = list(bells)
-    if app.conf.task_always_eager:
+    if not wanted or app.conf.task_always_eager:
         return ring(wanted)
     try:
         lengths = queue_lengths({TASKS[bell.work][1] for bell in wanted})

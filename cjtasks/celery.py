@@ -28,6 +28,7 @@ TASKS: dict[Work, tuple[str, str]] = {
     Work.ADVANCE: ("cjtasks.advance", BATCHES),
     Work.SUBMIT: ("cjtasks.submit", SUBMISSIONS),
     Work.CHECK: ("cjtasks.check", HOUSEKEEPING),
+    Work.PARTIAL: ("cjtasks.partial", BATCHES),
     Work.SCORE: ("cjtasks.score", BATCHES),
 }
 """The task and the queue of each kind of work."""
@@ -95,6 +96,9 @@ def configuration(chosen: Settings) -> dict[str, object]:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
+            # A closed port would otherwise be tried again for six seconds, and whoever rings has better things to do.
+            "max_retries": 1,
+            "interval_start": 0,
             # Two programs on one Redis must not read each other's queues.
             "global_keyprefix": "cjtasks:",
         },

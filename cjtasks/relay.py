@@ -24,7 +24,7 @@ from cjtasks.store.models import OutboxEvent
 from cjtasks.store.session import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import Producer
     from sqlalchemy import Connection
@@ -48,6 +48,8 @@ class Relay:
         while not self._stop.is_set():
             try:
                 with self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
+                    # Back in the pool its session would keep the lock, from our own next session too.
+                    lock.detach()
                     self._stand_by(lock)
                     self._lead(lock)
             except DBAPIError as error:
@@ -90,12 +92,26 @@ class Relay:
                 else:
                     log.warning("event not delivered", outbox=row_id, error=str(error))
 
-            self._producer.produce(row.topic, value=row.payload, key=row.key, on_delivery=report)
-            self._producer.poll(0)
+            if not self._send(row, report):
+                break
         # Every report is waited for: an event still on its way must not be sent once more by the next round.
         while self._producer.flush(1.0) and not self._stop.is_set():
             pass
         return delivered
+
+    def _send(self, row: OutboxEvent, report: Callable[[object, object], None]) -> bool:
+        """Hand one event to the producer; False when it has no room, so that no later event overtakes this one."""
+        try:
+            self._producer.produce(row.topic, value=row.payload, key=row.key, on_delivery=report)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            if error.args[0].fatal():
+                raise
+            # It is too large or its topic is impossible, and must not hold up the others.
+            log.warning("event cannot be sent", outbox=row.id, error=str(error))
+        self._producer.poll(0)
+        return True
 
 
 def _is_leader(lock: Connection) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cjtasks.runtime import Runtime
+    from consumers.positions import Place
 
 PAUSE = 0.005
 """How long messages may gather before a poll: fewer, larger transactions under load."""
@@ -41,6 +43,9 @@ KEPT_OF_A_TOO_LARGE = 64 * 1024
 IDLE = 0.2
 SWEEP_EVERY = 0.5
 CAUGHT_UP_EVERY = 5.0
+ASSIGN_PATIENCE = 30.0
+"""How long an assignment waits for the database: well within the time after which the group counts us as dead."""
+
 SILENCE = 5.0
 """How long nothing is rung after Redis failed; meanwhile the inbox is worked here."""
 
@@ -77,8 +82,8 @@ class Loop:
 
     def _turn(self) -> None:
         try:
-            if self._astray:
-                self._find_place()
+            if self._astray and not self._find_place():
+                return
             messages = self._poll()
             if messages:
                 self._store(messages)
@@ -94,17 +99,28 @@ class Loop:
             # The commit may or may not have happened: Postgres will say where to go on.
             log.warning("database away", error=type(error).__name__)
             self._astray = True
-            self._stop.wait(1.0)
+            self._drift()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
-            self._positions.assign(consumer, partitions)
+            self._assign(consumer, partitions)
         except (HuleEduError, KafkaException, DBAPIError) as error:
             # The loop raises it, because nothing that a callback raises is sure to get through.
             self._refused = error
             return
         consumer.incremental_assign(partitions)
         log.info("partitions assigned", partitions=[f"{p.topic}[{p.partition}]@{p.offset}" for p in partitions])
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        until = time.monotonic() + ASSIGN_PATIENCE
+        while True:
+            try:
+                return self._positions.assign(consumer, partitions)
+            except DBAPIError as error:
+                if not is_passing(error) or time.monotonic() > until or self._stop.is_set():
+                    raise
+                log.warning("database away", error=type(error).__name__)
+                self._stop.wait(1.0)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._positions.forget(partitions)
@@ -117,21 +133,32 @@ class Loop:
         if not first:
             return []
         time.sleep(PAUSE)
-        return [m for m in first + self._consumer.consume(MOST_A_POLL - 1, 0) if self._is_message(m)]
+        polled = [m for m in first + self._consumer.consume(MOST_A_POLL - 1, 0) if self._is_message(m)]
+        return self._in_order(polled)
 
     def _is_message(self, message: KafkaMessage) -> bool:
         error = message.error()
         if error is None:
-            return self._is_next(message)
+            return True
         if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise KafkaException(error)
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - The library spells its own codes so.
+            # Kafka does not hold what comes next; this raises unless it was only so for a moment.
+            self._positions.assign(self._consumer, [TopicPartition(*_place(message))])
+            self._astray = True
         log.warning("kafka", error=error.str())
         return False
 
-    def _is_next(self, message: KafkaMessage) -> bool:
-        """Leave out what a rebalance between two polls made stale: not ours any more, or read before."""
-        expected = self._positions.expected.get((message.topic() or "", message.partition() or 0))
-        return expected is not None and (message.offset() or 0) >= expected
+    def _in_order(self, polled: Sequence[KafkaMessage]) -> list[KafkaMessage]:
+        """Leave out what a rebalance between two polls made stale: not ours any more, or read twice."""
+        following = dict(self._positions.expected)
+        kept = []
+        for message in polled:
+            place, offset = _place(message), message.offset() or 0
+            if place in following and offset >= following[place]:
+                following[place] = offset + 1
+                kept.append(message)
+        return kept
 
     def _store(self, messages: Sequence[KafkaMessage]) -> None:
         now = self._runtime.clock()
@@ -143,9 +170,9 @@ class Loop:
             self._write(session, received)
             self._positions.move(session, reached)
         self._positions.moved(reached)
-        self._consumer.store_offsets(
-            offsets=[TopicPartition(topic, partition, offset) for (topic, partition), offset in reached.items()]
-        )
+        # They only show the lag to others, and a partition that was just lost takes none.
+        with suppress(KafkaException):
+            self._consumer.store_offsets(offsets=[TopicPartition(*place, offset) for place, offset in reached.items()])
 
     def _write(self, session: Session, received: Sequence[Message]) -> None:
         by_topic: dict[str, list[Message]] = defaultdict(list)
@@ -180,7 +207,14 @@ class Loop:
         """Work the inbox while Redis is away; what is rung meanwhile is rung again by a later sweep."""
         until = time.monotonic() + SWEEP_EVERY
         while time.monotonic() < until and self._undone():
-            tasks.work_inbox_once(self._runtime)
+            try:
+                tasks.work_inbox_once(self._runtime)
+            except Exception as error:
+                if is_passing(error):
+                    raise
+                # As in a worker: the row remembers the attempt, and must not stop the consumer.
+                log.exception("step failed")
+                return
 
     def _undone(self) -> int:
         with self._runtime.database.transaction() as session:
@@ -192,12 +226,29 @@ class Loop:
         self._next_look = time.monotonic() + CAUGHT_UP_EVERY
         self._positions.note_caught_up(self._consumer)
 
-    def _find_place(self) -> None:
-        """Go back to where Postgres says that the inbox ends; nothing is polled before this succeeded."""
-        self._positions.read_again()
-        for (topic, partition), offset in self._positions.expected.items():
-            self._consumer.seek(TopicPartition(topic, partition, offset))
+    def _find_place(self) -> bool:
+        """Go back to where Postgres says that the inbox ends; nothing is stored before this succeeded."""
+        self._positions.read_again(self._consumer)
+        try:
+            for place, offset in self._positions.expected.items():
+                self._consumer.seek(TopicPartition(*place, offset))
+        except KafkaException as error:
+            # An assignment that is only under way cannot seek yet.
+            log.warning("kafka", error=str(error))
+            self._drift()
+            return False
         self._astray = False
+        return True
+
+    def _drift(self) -> None:
+        """Stay in the group while nothing can be stored; what is read here is read again afterwards."""
+        self._stop.wait(1.0)
+        for message in self._consumer.consume(1, 0):
+            self._is_message(message)
+
+
+def _place(message: KafkaMessage) -> Place:
+    return message.topic() or "", message.partition() or 0
 
 
 def _unusable(message: Message) -> str | None:

@@ -88,15 +88,17 @@ class Positions:
         """Expect the new positions, after the transaction that moved them was committed."""
         self._expected.update(reached)
 
-    def read_again(self) -> None:
-        """Expect what Postgres has now for the partitions that are still assigned."""
+    def read_again(self, consumer: Consumer) -> None:
+        """Expect what Postgres has now for the partitions that are still assigned; a forgotten one starts anew."""
         with self._database.transaction() as session:
             rows = session.scalars(
                 select(KafkaPosition).where(
                     tuple_(KafkaPosition.topic, KafkaPosition.partition).in_(list(self._expected))
                 )
             )
-            self._expected.update({(row.topic, row.partition): row.next_offset for row in rows})
+            stored = {(row.topic, row.partition): row.next_offset for row in rows}
+        self.assign(consumer, [TopicPartition(*place) for place in self._expected if place not in stored])
+        self._expected.update(stored)
 
     def note_caught_up(self, consumer: Consumer) -> None:
         """Record since when all that Kafka held is in the inbox, and take new marks to measure against.
@@ -109,7 +111,7 @@ class Positions:
             high, taken_at = self._targets[place]
             if expected >= high:
                 reached[place] = taken_at
-                self._take_mark(consumer, place)
+        self._take_marks(consumer, reached)
         with self._database.transaction() as session:
             for place, taken_at in sorted(reached.items()):
                 session.execute(
@@ -122,13 +124,15 @@ class Positions:
                     .values(caught_up_at=taken_at)
                 )
 
-    def _take_mark(self, consumer: Consumer, place: Place) -> None:
-        try:
-            _, high = kafka.watermarks(consumer, TopicPartition(*place), LOOK_SECONDS)
-        except KafkaException:
-            # Out of reach: the old mark stays, and its time tells how long.
-            return
-        self._targets[place] = (high, self._clock())
+    def _take_marks(self, consumer: Consumer, places: Iterable[Place]) -> None:
+        for place in places:
+            now = self._clock()
+            try:
+                _, high = kafka.watermarks(consumer, TopicPartition(*place), LOOK_SECONDS)
+            except KafkaException:
+                # Out of reach: the old marks stay, and their time tells how long. Asking on would hold up the poll.
+                return
+            self._targets[place] = (high, now)
 
 
 def _unsafe(place: Place, stored: int, low: int, high: int) -> UnsafePosition:

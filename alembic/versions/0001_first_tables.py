@@ -143,11 +143,11 @@ def _states() -> None:
         sa.PrimaryKeyConstraint("batch_id", name="pk_cj_batch_states"),
         _batch("cj_batch_states", "batch_id"),
         sa.CheckConstraint(
-            "(next_action IS NULL) = (next_action_at IS NULL)", name="ck_cj_batch_states_action_has_time"
+            "(next_action IS NULL) = (next_action_at IS NULL)", name=op.f("ck_cj_batch_states_action_has_time")
         ),
         sa.CheckConstraint(
             "(state IN ('COMPLETED', 'FAILED', 'CANCELLED')) = (next_action IS NULL)",
-            name="ck_cj_batch_states_live_has_action",
+            name=op.f("ck_cj_batch_states_live_has_action"),
         ),
         # Answers change counters in place: free room in each page keeps these updates off the indexes.
         postgresql_with={"fillfactor": "50"},
@@ -210,15 +210,15 @@ def _pairs() -> None:
         _flag("late"),
         sa.UniqueConstraint("cj_batch_id", "iteration", "ordinal", name="uq_cj_comparison_pairs_cj_batch_id"),
         sa.UniqueConstraint("request_correlation_id", name="uq_cj_comparison_pairs_request_correlation_id"),
-        sa.CheckConstraint("winner IN ('essay_a', 'essay_b')", name="ck_cj_comparison_pairs_winner"),
-        sa.CheckConstraint("essay_a_els_id <> essay_b_els_id", name="ck_cj_comparison_pairs_two_essays"),
+        sa.CheckConstraint("winner IN ('essay_a', 'essay_b')", name=op.f("ck_cj_comparison_pairs_winner")),
+        sa.CheckConstraint("essay_a_els_id <> essay_b_els_id", name=op.f("ck_cj_comparison_pairs_two_essays")),
         sa.CheckConstraint(
             "status <> 'completed' OR (winner IS NOT NULL AND error_code IS NULL)",
-            name="ck_cj_comparison_pairs_completed_has_winner",
+            name=op.f("ck_cj_comparison_pairs_completed_has_winner"),
         ),
         sa.CheckConstraint(
             "status <> 'failed' OR (winner IS NULL AND error_code IS NOT NULL)",
-            name="ck_cj_comparison_pairs_failed_has_code",
+            name=op.f("ck_cj_comparison_pairs_failed_has_code"),
         ),
         _batch("cj_comparison_pairs", "cj_batch_id"),
         # A comparison is written three times in its life: free room keeps these updates off the indexes.
@@ -332,7 +332,7 @@ def _gate() -> None:
         _moment("not_before"),
         _count("refusals"),
         sa.PrimaryKeyConstraint("id", name="pk_provider_gate"),
-        sa.CheckConstraint("id = 1", name="ck_provider_gate_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_provider_gate_one_row")),
     )
     op.execute("INSERT INTO provider_gate (id) VALUES (1)")
 

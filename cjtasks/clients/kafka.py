@@ -47,8 +47,8 @@ def consumer(settings: Settings) -> Consumer:
             "enable.auto.commit": True,
             "enable.auto.offset.store": False,
             "auto.commit.interval.ms": 1000,
-            # Never reached, because each assignment names its offsets; anything but the start would skip messages.
-            "auto.offset.reset": "earliest",
+            # Each assignment names its offsets. One that Kafka does not hold means lost messages: a person must know.
+            "auto.offset.reset": "error",
             "partition.assignment.strategy": "cooperative-sticky",
             # A dead consumer's partitions move on after this.
             "session.timeout.ms": 10_000,
@@ -89,6 +89,7 @@ def topics(settings: Settings) -> list[str]:
         settings.FAILED_TOPIC,
         settings.RESULT_TOPIC,
         settings.CONSUMPTION_TOPIC,
+        settings.PARTIAL_RESULT_TOPIC,
     ]
 
 

@@ -46,9 +46,10 @@ def record(runtime: Runtime, session: Session, messages: Sequence[Message]) -> l
     now = runtime.clock()
     received = _read_all(session, messages)
     batch_of = comparisons.batches_of(session, {answer.correlation_id for _, answer in received})
-    known = _without_strangers(session, received, batch_of)
     states = batches.lock_all(session, set(batch_of.values()))
+    # Read after the locks: a batch that was deleted while we waited has no comparisons any more.
     pairs = comparisons.read(session, batch_of.keys())
+    known = _without_strangers(session, received, pairs)
     changes = _settle_all(known, pairs, states, now)
     changed = comparisons.record(session, changes.values())
     for correlation_id, change in changes.items():
@@ -69,11 +70,11 @@ def _read_all(session: Session, messages: Iterable[Message]) -> list[tuple[Messa
 
 
 def _without_strangers(
-    session: Session, received: Iterable[tuple[Message, Answer]], batch_of: Mapping[UUID, int]
+    session: Session, received: Iterable[tuple[Message, Answer]], pairs: Mapping[UUID, Open]
 ) -> list[Answer]:
     known = []
     for message, answer in received:
-        if answer.correlation_id in batch_of:
+        if answer.correlation_id in pairs:
             known.append(answer)
         else:
             detail = f"{UnknownCorrelation.code}: {answer.correlation_id}"
@@ -137,7 +138,10 @@ def _late(pair: Open, answer: Answer, effect: Effect, now: datetime) -> Change:
 
 def _count(state: CJBatchState, before: Open, change: Change, now: datetime) -> None:
     """Move the counters for a row that really changed; a late answer moves none but the submitted ones."""
-    state.submitted_comparisons += before.submitted_at is None
+    if before.submitted_at is None:
+        # An answer that overtakes its 202 shows that the provider has accepted the comparison.
+        state.submitted_comparisons += 1
+        state.last_activity_at = now
     if change.late:
         return
     if change.status is ComparisonStatus.COMPLETED:
@@ -151,7 +155,8 @@ def _count(state: CJBatchState, before: Open, change: Change, now: datetime) -> 
 
 
 def _submit_no_later_than(state: CJBatchState, when: datetime) -> None:
-    if state.next_action_at is None:
+    if state.next_action_at is None or state.next_action is Work.PARTIAL:
+        # A partial result goes first and then looks at what is planned.
         return
     if state.next_action is not Work.SUBMIT or state.next_action_at > when:
         batches.due(state, Work.SUBMIT, when)

@@ -165,12 +165,17 @@ def _work_the_gate(turn: Turn, results: Sequence[Outcome]) -> None:
         retry_after = max((refused.retry_after or 0.0 for refused in closing), default=0.0)
         gate.close(turn.session, turn.now, retry_after or None)
         log.warning("provider gate closed", code=closing[0].error_code, refusals=len(closing))
-    elif any(one.submission for one in results):
+    elif any(one.submission or isinstance(one.error, ProviderRejected) for one in results):
+        # A rejection too shows a provider that looks at what it is asked.
         gate.open_(turn.session)
 
 
 def _make_due(turn: Turn, states: Mapping[int, CJBatchState]) -> None:
-    waiting = [i for i, state in states.items() if state.state is BatchStateEnum.WAITING_CALLBACKS]
+    waiting = [
+        batch_id
+        for batch_id, state in states.items()
+        if state.state is BatchStateEnum.WAITING_CALLBACKS and state.next_action is not Work.PARTIAL
+    ]
     upcoming = comparisons.what_next(turn.session, waiting, turn.now, limits(turn.settings))
     for batch_id, (work, when) in upcoming.items():
         batches.due(states[batch_id], work, when)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime, timedelta
 
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
 
@@ -30,18 +31,18 @@ class Claim:
 
 def lock(session: Session, batch_id: int) -> CJBatchState | None:
     """Lock one state row; None when the batch was deleted."""
-    return session.scalar(select(CJBatchState).where(CJBatchState.batch_id == batch_id).with_for_update())
+    return session.scalar(_locking(CJBatchState.batch_id == batch_id))
 
 
 def lock_all(session: Session, batch_ids: Iterable[int]) -> dict[int, CJBatchState]:
     """Lock several state rows in the order of their ids, as everybody does, so that no two can deadlock."""
-    rows = session.scalars(
-        select(CJBatchState)
-        .where(CJBatchState.batch_id.in_(sorted(batch_ids)))
-        .order_by(CJBatchState.batch_id)
-        .with_for_update()
-    )
+    rows = session.scalars(_locking(CJBatchState.batch_id.in_(sorted(batch_ids))).order_by(CJBatchState.batch_id))
     return {row.batch_id: row for row in rows}
+
+
+def _locking(which: ColumnElement[bool]) -> Select[CJBatchState]:
+    """Read under the lock: what the session knew of the row before may have changed while it waited."""
+    return select(CJBatchState).where(which).with_for_update().execution_options(populate_existing=True)
 
 
 def claim(session: Session, bell: Bell, now: datetime, lease: timedelta) -> Claim | None:
@@ -90,4 +91,10 @@ def due(state: CJBatchState, work: Work | None, when: datetime) -> list[Bell]:
 
 
 def progress(state: CJBatchState) -> Progress:
-    return Progress(state.state, state.total_comparisons, state.completed_comparisons, state.failed_comparisons)
+    return Progress(
+        state.state,
+        state.total_comparisons,
+        state.completed_comparisons,
+        state.failed_comparisons,
+        None if state.partial_scoring_triggered else state.completion_threshold_pct,
+    )

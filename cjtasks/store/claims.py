@@ -54,7 +54,7 @@ def take(session: Session, order: Order, limits: Limits) -> list[Taken]:
     states = _due_batches(session, order.now)
     if not states:
         return []
-    free = _free_places(session, [state.batch_id for state in states], limits)
+    free = _free_places(session, [state.batch_id for state in states], order.now, limits)
     share = max(1, -(-order.most // len(states)))
     chosen: list[int] = []
     left = dict(free)
@@ -86,8 +86,10 @@ def _due_batches(session: Session, now: datetime) -> Sequence[CJBatchState]:
     ).all()
 
 
-def _free_places(session: Session, batch_ids: list[int], limits: Limits) -> dict[int, int]:
-    flight = ComparisonPair.status.in_((ComparisonStatus.CLAIMED, ComparisonStatus.IN_FLIGHT))
+def _free_places(session: Session, batch_ids: list[int], now: datetime, limits: Limits) -> dict[int, int]:
+    # A claim whose lease has run out holds no place, or lost claims could fill the cap for ever.
+    claimed = and_(ComparisonPair.status == ComparisonStatus.CLAIMED, ComparisonPair.lease_until > now)
+    flight = or_(ComparisonPair.status == ComparisonStatus.IN_FLIGHT, claimed)
     rows = session.execute(
         select(ComparisonPair.cj_batch_id, func.count().filter(flight))
         .where(ComparisonPair.cj_batch_id.in_(batch_ids))

@@ -183,10 +183,23 @@ class Waiting:
 
 
 def _what_next(waiting: Waiting, now: datetime, limits: Limits) -> tuple[Work, datetime]:
+    """Choose what comes first.
+
+    What can be sent now goes before any look at what is overdue. But a batch whose places are all held by
+    unanswered comparisons, or that pauses for long, must look after those, or it would wait for ever.
+    """
+    submit_at = _submit_at(waiting, now, limits)
+    overdue_at = (waiting.submitted_at or now) + limits.callback_timeout
+    if submit_at is None:
+        return Work.CHECK, overdue_at
+    if waiting.submitted_at is None or submit_at <= max(overdue_at, now):
+        return Work.SUBMIT, submit_at
+    return Work.CHECK, overdue_at
+
+
+def _submit_at(waiting: Waiting, now: datetime, limits: Limits) -> datetime | None:
     moments = [waiting.lease_until] if waiting.lease_until else []
     if waiting.planned_at:
         free_at = now if waiting.in_flight < limits.in_flight else now + CAPPED
         moments.append(max(waiting.planned_at, free_at))
-    if moments:
-        return Work.SUBMIT, min(moments)
-    return Work.CHECK, (waiting.submitted_at or now) + limits.callback_timeout
+    return min(moments, default=None)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 # state rows remember what is due. An idle transaction would hold its locks for ever.
 _SERVER_SIDE = "-c lock_timeout=2000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000 -c jit=off"
 
-# Serialization failure, deadlock, lock or statement timeout, and a server that is going or coming.
-_PASSING = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "25P03"})
+# Serialization failure, deadlock, lock or statement timeout, a server that is going or coming, and one that
+# a failover has made read-only. By class: lost connections, and a server without memory, disk or connections.
+_PASSING = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "25P03", "25006"})
+_PASSING_CLASSES = ("08", "53")
 
 
 class Database:
@@ -64,4 +66,8 @@ def is_passing(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     code = getattr(error.orig, "pgcode", None)
-    return error.connection_invalidated or code is None or code in _PASSING or code.startswith("08")
+    if code is None:
+        # No server spoke: either the connection is lost, or the driver refused to send these data.
+        refused = isinstance(error, ProgrammingError | DataError | IntegrityError | NotSupportedError)
+        return error.connection_invalidated or not refused
+    return error.connection_invalidated or code in _PASSING or code.startswith(_PASSING_CLASSES)

@@ -24,6 +24,7 @@ from cjtasks.dev.processes import folder_sink
 from cjtasks.dev.requests import BatchRequest
 from cjtasks.dev.servers import listens
 from cjtasks.domain.states import TERMINAL
+from cjtasks.steps.submit import AT_ONCE
 from cjtasks.store.models import CJBatchState, InboxRow, KafkaPosition, OutboxEvent
 from cjtasks.store.session import Database
 
@@ -47,7 +48,10 @@ class Setup:
 
 
 class Platform:
-    """One cluster, its database and its logs; `asked` holds every request that was sent to it."""
+    """One cluster, its database and its logs; `asked` holds every request that was sent to it.
+
+    `lost_in_the_air` is how many requests to the provider the killed submitters may have been sending.
+    """
 
     def __init__(self, here: Cluster, logs: Path) -> None:
         self.here = here
@@ -55,6 +59,7 @@ class Platform:
         self.settings = here.settings()
         self.database = Database(self.settings.DATABASE_URL)
         self.asked: list[BatchRequest] = []
+        self.lost_in_the_air = 0
 
     def ask(self, batches: int, essays: int = 12) -> None:
         """Store the texts and publish all requests at once."""
@@ -83,6 +88,11 @@ class Platform:
         """Count the comparisons that all batches together have completed."""
         with self.database.transaction() as session:
             return int(session.scalar(select(func.sum(CJBatchState.completed_comparisons))) or 0)
+
+    def published(self) -> int:
+        """Count the events that the relay knows to have arrived in Kafka."""
+        with self.database.transaction() as session:
+            return _count(session, OutboxEvent.published_at.is_not(None))
 
     def live(self) -> int:
         """Count the batches that are asked for and not yet at their end."""
@@ -114,18 +124,23 @@ class Platform:
 
     def kill(self, name: str) -> None:
         """Kill a process and its children by signal 9, all in the same moment."""
+        if name == "submitter":
+            self.lost_in_the_air += AT_ONCE * len(self._children(name))
         os.killpg(self.here.supervisor.pid(name), signal.SIGKILL)
 
     def kill_children(self, name: str) -> None:
         """Kill the children of a pool by signal 9 and leave their parent alone."""
+        for pid in self._children(name):
+            os.kill(pid, signal.SIGKILL)
+
+    def _children(self, name: str) -> list[int]:
         listing = subprocess.run(  # noqa: S603  Constant but for a number.
             ["ps", "-o", "pid=", "--ppid", str(self.here.supervisor.pid(name))],  # noqa: S607  Everybody's ps.
             capture_output=True,
             text=True,
             check=True,
         )
-        for pid in listing.stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
+        return [int(pid) for pid in listing.stdout.split()]
 
     def wipe_redis(self) -> None:
         with closing(redis.Redis.from_url(self.settings.REDIS_URL)) as client:
