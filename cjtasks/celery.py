@@ -37,8 +37,11 @@ PERIODIC = {"cjtasks.sweep": HOUSEKEEPING, "cjtasks.monitor": HOUSEKEEPING, "cjt
 
 
 def configuration(chosen: Settings) -> dict[str, object]:
+    return {**_messages(), **_tasks(chosen), **_workers(), **_broker(chosen), **_beat(chosen)}
+
+
+def _messages() -> dict[str, object]:
     return {
-        "broker_url": chosen.REDIS_URL,
         "imports": ("cjtasks.tasks",),
         # Results would fill Redis and leak subscriptions; what a task did stands in Postgres.
         "result_backend": None,
@@ -55,6 +58,14 @@ def configuration(chosen: Settings) -> dict[str, object]:
         # A misspelt queue would otherwise be created, and nobody would serve it.
         "task_create_missing_queues": False,
         "task_routes": {name: {"queue": queue} for name, queue in [*TASKS.values(), *PERIODIC.items()]},
+    }
+
+
+def _tasks(chosen: Settings) -> dict[str, object]:
+    return {
+        "task_always_eager": chosen.TASK_ALWAYS_EAGER,
+        # An eager task that fails must fail the test that ran it.
+        "task_eager_propagates": True,
         # A message lost with its worker costs a sweep; acknowledging late makes that rarer.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -64,6 +75,11 @@ def configuration(chosen: Settings) -> dict[str, object]:
         # Longer than every database time-out, shorter than the visibility time-out, else a task runs twice.
         "task_soft_time_limit": 60,
         "task_time_limit": 90,
+    }
+
+
+def _workers() -> dict[str, object]:
+    return {
         # Tasks are short and group their own work: a worker that hoards messages starves the others.
         "worker_prefetch_multiplier": 1,
         "worker_disable_rate_limits": True,
@@ -78,6 +94,12 @@ def configuration(chosen: Settings) -> dict[str, object]:
         # Celery 5.7 can die or hang when Redis restarts while a message is unacknowledged.
         "worker_consumer": "cjtasks.worker:GuardedConsumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+    }
+
+
+def _broker(chosen: Settings) -> dict[str, object]:
+    return {
+        "broker_url": chosen.REDIS_URL,
         # Without these a worker gives up after 100 tries, or when Redis is late at start, or read-only.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -102,9 +124,11 @@ def configuration(chosen: Settings) -> dict[str, object]:
             # Two programs on one Redis must not read each other's queues.
             "global_keyprefix": "cjtasks:",
         },
-        "task_always_eager": chosen.TASK_ALWAYS_EAGER,
-        # An eager task that fails must fail the test that ran it.
-        "task_eager_propagates": True,
+    }
+
+
+def _beat(chosen: Settings) -> dict[str, object]:
+    return {
         "beat_schedule": _schedule(chosen),
         # The schedule is short and idempotent; a file of it would only go stale.
         "beat_scheduler": "celery.beat:Scheduler",

@@ -28,8 +28,8 @@ def configure(level: str, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
             processors=[
@@ -40,7 +40,7 @@ def configure(level: str, process: str) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = [lines]
     root.setLevel(level)
     # These say at INFO what they do for each message.
     for noisy in ("celery.app.trace", "celery.worker.strategy", "urllib3", "kombu"):

@@ -49,7 +49,7 @@ def _open_one(runtime: Runtime, session: Session, message: Message) -> list[Bell
     now = runtime.clock()
     try:
         request = read_request(message.payload)
-        if request.data.entity_id is None:
+        if not request.data.entity_id:
             raise UnreadableMessage("data", "entity_id", "without it nobody can be answered")  # noqa: TRY301 - One place sets messages aside.
         refuse_unusable(request)
     except UnreadableMessage as error:

@@ -24,6 +24,7 @@ class Claim:
     """What a slow step read when it took a batch; it writes only if all of this still holds."""
 
     batch_id: int
+    work: Work
     state: BatchStateEnum
     iteration: int
     version: int
@@ -56,7 +57,7 @@ def claim(session: Session, bell: Bell, now: datetime, lease: timedelta) -> Clai
     if state.next_action_at > now:
         return None
     state.next_action_at = now + lease
-    return Claim(state.batch_id, state.state, state.current_iteration, state.version)
+    return Claim(state.batch_id, bell.work, state.state, state.current_iteration, state.version)
 
 
 def reclaim(session: Session, taken: Claim) -> CJBatchState | None:

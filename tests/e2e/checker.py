@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
@@ -106,47 +106,52 @@ def _inbox_problems(session: Session) -> Iterator[str]:
 
 
 def _outbox_problems(session: Session, events: Sequence[Event]) -> Iterator[str]:
-    published = {event.id for event in events}
+    """Kafka must hold what the outbox says that it holds, to the byte, and nothing else."""
+    in_kafka: dict[str, set[bytes]] = defaultdict(set)
+    for event in events:
+        in_kafka[event.id].add(event.value)
     for row in session.scalars(select(OutboxEvent)):
+        name, found = f"outbox row {row.id} ({row.kind})", in_kafka.pop(str(row.event_id), set())
         if row.published_at is None:
-            yield f"outbox row {row.id} ({row.kind}) is unpublished"
-        elif str(row.event_id) not in published:
-            yield f"outbox row {row.id} ({row.kind}) is marked as published, and Kafka does not have it"
+            yield f"{name} is unpublished"
+        if found != {bytes(row.payload)}:
+            yield f"{name} lies in Kafka in {len(found)} forms and should do so in one, its own"
+    for event_id in in_kafka:
+        yield f"the event {event_id} in Kafka was never in the outbox"
 
 
 def _event_problems(states: Sequence[CJBatchState], events: Sequence[Event]) -> Iterator[str]:
-    """Every batch has one event of each kind, told apart by its id; nothing else was published."""
-    found: dict[tuple[str, str], dict[str, set[bytes]]] = defaultdict(lambda: defaultdict(set))
+    """Every batch has one event of each kind, told apart by its id, and every event has a batch."""
+    found: dict[tuple[str, str], dict[str, Event]] = defaultdict(dict)
     for event in events:
-        found[event.kind, event.key][event.id].add(event.value)
+        found[event.kind, event.key][event.id] = event
     for state in states:
-        for kind, key in _expected(state).items():
-            texts = found.pop((kind, key), {})
-            if [len(same) for same in texts.values()] != [1]:
-                yield f"batch {state.batch_id} has {len(texts)} {kind} events, of {texts.values()}"
-            yield from _data_problems(
-                state, kind, [event for event in events if (event.kind, event.key) == (kind, key)]
-            )
+        for kind, key in _keys(state).items():
+            same = found.pop((kind, key), {})
+            if len(same) != 1 and not (kind == "partial" and not same):
+                yield f"batch {state.batch_id} has {len(same)} {kind} events"
+            for event in same.values():
+                yield from _told_wrongly(state, event)
     for kind, key in found:
         yield f"there is no batch for the {kind} event with the key {key}"
 
 
-def _expected(state: CJBatchState) -> dict[str, str]:
-    """Return the key of each event that a completed batch publishes."""
+def _keys(state: CJBatchState) -> dict[str, str]:
+    """Return the key of each event that a completed batch publishes; a partial result is made only if it is in time."""
     bos_batch_id, job_id = state.batch_upload.bos_batch_id, str(state.batch_id)
-    return {"completed": bos_batch_id, "consumption": bos_batch_id, "result": job_id}
+    keys = {"completed": bos_batch_id, "consumption": bos_batch_id, "result": job_id}
+    return {**keys, "partial": bos_batch_id} if state.partial_scoring_triggered else keys
 
 
-def _data_problems(state: CJBatchState, kind: str, events: Sequence[Event]) -> Iterator[str]:
+def _told_wrongly(state: CJBatchState, event: Event) -> Iterator[str]:
     upload, counted = state.batch_upload, state.completed_comparisons
-    for event in events:
-        told: dict[str, Any] = {"consumption": event.data.get("quantity")}
-        if event.envelope["correlation_id"] != upload.event_correlation_id:
-            yield f"the {kind} event of batch {state.batch_id} has another correlation id than its request"
-        if event.data["entity_id"] != upload.bos_batch_id:
-            yield f"the {kind} event of batch {state.batch_id} names the entity {event.data['entity_id']}"
-        if told.get(kind, counted) != counted:
-            yield f"batch {state.batch_id} completed {counted} comparisons and charges {told[kind]}"
+    name = f"the {event.kind} event of batch {state.batch_id}"
+    if event.envelope["correlation_id"] != upload.event_correlation_id:
+        yield f"{name} has another correlation id than its request"
+    if event.data["entity_id"] != upload.bos_batch_id:
+        yield f"{name} names the entity {event.data['entity_id']}"
+    if event.kind == "consumption" and event.data["quantity"] != counted:
+        yield f"{name} charges {event.data['quantity']} comparisons of {counted}"
 
 
 def check_requests(database: Database, stats: Mapping[str, int], lost: int = 0) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from cjtasks.store.models import CJBatchUpload
 
 from .checker import check_everything, check_requests
-from .events import check_shape, read_events
+from .events import check_shape, closing, read_events
 from .platform import Platform, Setup
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def test_a_batch_that_is_asked_for_over_kafka_ends_in_three_events_of_the_platfo
     with running.database.transaction() as session:
         job_id = str(session.scalars(select(CJBatchUpload.id)).one())
 
-    assert {event.kind: event.key for event in events} == {
+    assert {event.kind: event.key for event in closing(events)} == {
         "completed": request.batch_id,
         "result": job_id,
         "consumption": request.batch_id,
     }
-    assert len(events) == 3
+    assert len(closing(events)) == 3
     for event in events:
         check_shape(event)
         assert event.headers == ()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from kombu import pools
 
 from cjtasks import bells
-from cjtasks.celery import ANSWERS, BATCHES, SUBMISSIONS, TASKS, app
+from cjtasks.celery import ANSWERS, BATCHES, SUBMISSIONS, TASKS
 from cjtasks.dev.servers import free_port
 from cjtasks.domain.states import Bell, Work
+from tests.integration.ringing import point_at, ringing_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,22 +22,11 @@ if TYPE_CHECKING:
 INBOX = Bell(Work.INBOX)
 
 
-def point_at(url: str) -> None:
-    """Have this process ring at another Redis; connections to the last one are dropped."""
-    pools.reset()
-    # What a forked child does too: the app takes its pools anew.
-    app._after_fork()  # type: ignore[attr-defined]
-    app.conf.update(broker_url=url, broker_write_url=url)
-
-
 @pytest.fixture
 def ringing(redis_url: str) -> Iterator[redis.Redis]:
     """Give a client of the Redis that bells go to; it shows the keys as they are there."""
-    before = app.conf.broker_url
-    point_at(redis_url)
-    with closing(redis.Redis.from_url(redis_url)) as client:
+    with ringing_at(redis_url), closing(redis.Redis.from_url(redis_url)) as client:
         yield client
-    point_at(before)
 
 
 def length(client: redis.Redis, queue: str) -> int:

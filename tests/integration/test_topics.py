@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # Its stubs forget to export it.
 from confluent_kafka.cimpl import NewTopic
 
 from cjtasks.clients import kafka
@@ -32,6 +33,16 @@ def described(settings: Settings) -> dict[str, Any]:
     return {name: topic for name, topic in found.items() if name in kafka.topics(settings)}
 
 
+def ensured(settings: Settings) -> dict[str, Any]:
+    """Make the topics, and return them once the broker tells of them all: it may need a moment."""
+    kafka.ensure_topics(settings)
+    until = time.monotonic() + 20
+    while len(found := described(settings)) < len(kafka.topics(settings)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
+
+
 def option(client: AdminClient, topic: str, name: str) -> str | None:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     found: str | None = client.describe_configs([resource])[resource].result(timeout=20)[name].value
@@ -41,20 +52,18 @@ def option(client: AdminClient, topic: str, name: str) -> str | None:
 def test_every_topic_of_the_settings_is_made(settings: Settings) -> None:
     wanted = {value for name, value in settings.model_dump().items() if name.endswith("_TOPIC")}
     assert set(kafka.ensure_topics(settings)) == wanted
-    assert set(described(settings)) == wanted
+    assert set(ensured(settings)) == wanted
 
 
 def test_topics_have_three_partitions_and_take_sixteen_mebibytes(settings: Settings) -> None:
-    kafka.ensure_topics(settings)
     client = kafka.admin(settings)
-    for name, topic in described(settings).items():
+    for name, topic in ensured(settings).items():
         assert len(topic.partitions) == 3
         assert option(client, name, "max.message.bytes") == str(SIXTEEN_MEBIBYTES)
 
 
 def test_ensuring_again_changes_nothing(settings: Settings) -> None:
-    kafka.ensure_topics(settings)
-    before = {name: len(topic.partitions) for name, topic in described(settings).items()}
+    before = {name: len(topic.partitions) for name, topic in ensured(settings).items()}
     assert kafka.ensure_topics(settings) == []
     assert {name: len(topic.partitions) for name, topic in described(settings).items()} == before
 
@@ -64,7 +73,7 @@ def test_a_topic_that_somebody_made_stays_as_it_is(settings: Settings) -> None:
     client = kafka.admin(settings)
     client.create_topics([NewTopic(theirs, 5, config={"max.message.bytes": "1000"})])[theirs].result(timeout=20)
     assert theirs not in kafka.ensure_topics(settings)
-    assert len(described(settings)[theirs].partitions) == 5
+    assert len(ensured(settings)[theirs].partitions) == 5
     assert option(client, theirs, "max.message.bytes") == "1000"
 
 

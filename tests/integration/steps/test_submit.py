@@ -21,8 +21,6 @@ from tests.factories import batch_in, comparisons
 if TYPE_CHECKING:
     from cjtasks.testing import EagerPlatform
 
-pytest_plugins = ["cjtasks.testing"]
-
 WAITING = BatchStateEnum.WAITING_CALLBACKS
 S = ComparisonStatus
 

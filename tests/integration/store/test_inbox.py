@@ -1,4 +1,4 @@
-"""Taking inbox rows: in groups while they are fresh, alone when they may be what fails, one message at a time at last."""
+"""Taking inbox rows: together while they are fresh, alone when one failed before, message by message at last."""
 
 from __future__ import annotations
 

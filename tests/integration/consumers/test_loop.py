@@ -1,0 +1,185 @@
+"""The consumer between real Kafka and real Postgres: each message once, whatever is killed, full or away."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psycopg2
+import redis
+
+from cjtasks.celery import ANSWERS
+from cjtasks.dev.servers import LOOPBACK, Launch, free_port, start, stop
+from cjtasks.store.inbox import Message
+from cjtasks.store.models import InboxRow
+from consumers.loop import LARGEST_MESSAGE, LARGEST_ROW, MOST_A_ROW, _rows
+from tests.integration.kafka_topics import eventually
+from tests.integration.kafka_topics import produce as produce_raw
+from tests.integration.ringing import point_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.integration.consumers.pipeline import Pipeline
+
+KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    WHERE application_name = 'cjtasks' AND datname = current_database() AND random() < 0.5"
+
+
+def bells_waiting(redis_url: str) -> int:
+    with closing(redis.Redis.from_url(redis_url)) as client:
+        found = client.llen(f"cjtasks:{ANSWERS}")
+        assert isinstance(found, int)
+        return found
+
+
+def received(*sizes: int) -> list[Message]:
+    now = datetime.now(UTC)
+    return [Message("a-topic", 0, offset, bytes(size), now) for offset, size in enumerate(sizes)]
+
+
+def test_both_topics_land_in_the_inbox_each_message_once(pipeline: Pipeline) -> None:
+    pipeline.write(pipeline.requests, 40)
+    with pipeline.running():
+        pipeline.write(pipeline.callbacks, 1200)
+        pipeline.write(pipeline.requests, 40)
+        pipeline.assert_each_landed_once()
+    kinds = {(row.topic, row.kind) for row in pipeline.rows()}
+    assert kinds == {(pipeline.requests, "request"), (pipeline.callbacks, "callback")}
+    for row in pipeline.rows():
+        assert len(row.payloads) <= MOST_A_ROW
+        assert row.attempts == 0
+        assert row.next_attempt_at == row.received_at
+    with pipeline.running():
+        pipeline.write(pipeline.callbacks, 1)
+        pipeline.assert_each_landed_once()
+
+
+def test_the_messages_of_a_partition_keep_their_order(pipeline: Pipeline) -> None:
+    values = pipeline.write(pipeline.callbacks, 1100, partition=1)
+    with pipeline.running():
+        pipeline.assert_each_landed_once()
+    assert [value for _, value in pipeline.landed()] == values
+
+
+def test_a_row_holds_at_most_500_messages() -> None:
+    assert [len(row) for row in _rows(received(*[1] * 1201))] == [500, 500, 201]
+
+
+def test_a_row_holds_at_most_eight_mebibytes() -> None:
+    half = LARGEST_ROW // 2
+    assert [len(row) for row in _rows(received(half, half, 1, LARGEST_ROW, 1))] == [2, 1, 1, 1]
+
+
+def test_large_messages_share_no_row_that_would_be_too_large(pipeline: Pipeline) -> None:
+    pipeline.produce(pipeline.callbacks, [bytes([number]) * 3_000_000 for number in range(1, 6)])
+    with pipeline.running():
+        pipeline.assert_each_landed_once()
+    assert max(sum(len(payload) for payload in row.payloads) for row in pipeline.rows()) <= LARGEST_ROW
+
+
+def test_what_is_empty_or_too_large_is_set_aside_with_its_reason(pipeline: Pipeline) -> None:
+    too_large = b"x" * 100_000 + b"y" * LARGEST_MESSAGE
+    produce_raw(pipeline.servers, pipeline.callbacks, [b"", None, too_large], partition=2)
+    pipeline.produce(pipeline.callbacks, [b"z" * LARGEST_MESSAGE], partition=2)
+    with pipeline.running():
+        pipeline.assert_each_landed_once()
+    letters = pipeline.dead_letters()
+    assert [(row.partition, row.offset) for row in letters] == [(2, 0), (2, 1), (2, 2)]
+    assert [row.reason for row in letters] == ["EMPTY_MESSAGE", "EMPTY_MESSAGE", "TOO_LARGE"]
+    assert [bytes(row.payload) for row in letters] == [b"", b"", b"x" * 64 * 1024]
+    assert letters[2].detail == f"{len(too_large)} bytes"
+
+
+def test_a_bell_is_rung_when_messages_are_in_the_inbox(pipeline: Pipeline, redis_url: str) -> None:
+    with pipeline.running():
+        pipeline.write(pipeline.callbacks, 1)
+        eventually(lambda: bells_waiting(redis_url))
+        assert pipeline.rows()
+
+
+def test_while_redis_is_away_the_consumer_works_the_inbox_and_rings_again_later(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    point_at(f"redis://{LOOPBACK}:{free_port()}/0")
+    with pipeline.running():
+        put_a_row_on_which_every_step_fails(pipeline)
+        pipeline.write(pipeline.callbacks, 30)
+        eventually(lambda: len(pipeline.dead_letters()) == 30)
+        eventually(lambda: all(row.done_at for row in pipeline.rows()[1:]))
+        point_at(redis_url)
+        pipeline.write(pipeline.callbacks, 1)
+        eventually(lambda: bells_waiting(redis_url))
+    assert pipeline.rows()[0].done_at is None
+
+
+def put_a_row_on_which_every_step_fails(pipeline: Pipeline) -> None:
+    """Store a row that no consumer writes: its offsets are more than its payloads."""
+    before = datetime.now(UTC) - timedelta(hours=1)
+    row = InboxRow(kind="callback", topic="t", partitions=[0], offsets=[0, 1], payloads=[b""], attempts=1)
+    row.received_at = row.next_attempt_at = before
+    with pipeline.database.transaction() as session:
+        session.add(row)
+
+
+def test_killed_database_sessions_lose_and_double_nothing(pipeline: Pipeline, database_url: str) -> None:
+    calm = threading.Event()
+
+    def kill() -> None:
+        with closing(psycopg2.connect(database_url)) as connection:
+            connection.autocommit = True
+            while not calm.wait(0.1):
+                connection.cursor().execute(KILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pipeline.running():
+        for _ in range(30):
+            pipeline.write(pipeline.callbacks, 30)
+            time.sleep(0.1)
+        calm.set()
+        killer.join()
+        pipeline.assert_each_landed_once()
+
+
+def test_two_consumers_share_the_partitions_and_one_takes_over_from_the_other(pipeline: Pipeline) -> None:
+    with pipeline.running() as first_stops:
+        pipeline.write(pipeline.callbacks, 90)
+        pipeline.assert_each_landed_once()
+        with pipeline.running():
+            for _ in range(20):
+                pipeline.write(pipeline.callbacks, 30)
+                pipeline.write(pipeline.requests, 3)
+                time.sleep(0.1)
+            pipeline.assert_each_landed_once()
+            first_stops.set()
+            for _ in range(5):
+                pipeline.write(pipeline.callbacks, 30)
+                time.sleep(0.1)
+            pipeline.assert_each_landed_once()
+
+
+def written_in_bursts(pipeline: Pipeline, count: int) -> Iterator[int]:
+    for number in range(count):
+        pipeline.write(pipeline.callbacks, 60)
+        yield number
+
+
+def test_a_process_that_is_told_to_stop_finishes_what_it_polled(pipeline: Pipeline, tmp_path: Path) -> None:
+    environment = {f"CJ_{name}": str(getattr(pipeline.settings, name)) for name in pipeline.settings.model_fields_set}
+    with (tmp_path / "consumer.log").open("wb") as log:
+        process = start(Launch("consumer", (sys.executable, "-m", "consumers"), environment), log)
+        pipeline.write(pipeline.callbacks, 60)
+        eventually(pipeline.landed)
+        for number in written_in_bursts(pipeline, 10):
+            if number == 5:
+                process.send_signal(signal.SIGTERM)
+        assert stop(process, signal.SIGTERM, 30.0) == 0
+    with pipeline.running():
+        pipeline.assert_each_landed_once()
