@@ -25,7 +25,7 @@ from cjtasks.dev.requests import BatchRequest
 from cjtasks.domain.states import Bell, Work
 from cjtasks.settings import Settings
 from cjtasks.steps import sweep
-from cjtasks.store import inbox
+from cjtasks.store import gate, inbox
 from cjtasks.store.inbox import Kind
 from cjtasks.store.models import CJBatchState, CJBatchUpload, InboxRow, KafkaPosition, OutboxEvent
 
@@ -132,7 +132,11 @@ class EagerPlatform:
         with self.runtime.database.transaction() as session:
             batch = session.scalar(select(func.min(CJBatchState.next_action_at)))
             row = session.scalar(select(func.min(InboxRow.next_attempt_at)).where(InboxRow.done_at.is_(None)))
+            closed_until = gate.closed_until(session, self.clock())
         due = min((moment for moment in (batch, row) if moment is not None), default=None)
+        if due is not None and closed_until is not None and due + sweep.GRACE <= self.clock():
+            # What is due already waits behind the provider's gate.
+            due = closed_until
         if due is None:
             return False
         self.clock.now = max(self.clock.now, due + sweep.GRACE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
+import structlog
 import typer
 from confluent_kafka import KafkaException
 from sqlalchemy.exc import DBAPIError
@@ -34,6 +36,7 @@ app.command(name="fake-content")(fakes.fake_content)
 
 def main() -> None:
     """Run the command; what went wrong is told in one line, without a stack trace."""
+    _log_to_stderr()
     try:
         app()
     except HuleEduError as error:
@@ -43,6 +46,14 @@ def main() -> None:
     except DBAPIError as error:
         # Only the server's own first line: the rest quotes SQL and its parameters.
         _fail(f"Postgres: {str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else 'no answer'}")
+
+
+def _log_to_stderr() -> None:
+    """Leave stdout to what was asked for, because scripts read it."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 def _fail(message: str) -> None:

@@ -14,7 +14,7 @@ from cjtasks.cli.batch import AsJson, session_scope
 from cjtasks.errors import OperationRefused
 from cjtasks.runtime import runtime
 from cjtasks.settings import load_settings
-from cjtasks.steps.replay import replay
+from cjtasks.steps.replay import replay, would_replay
 from cjtasks.store import dead_letters
 from cjtasks.store.dead_letters import Chosen
 from consumers.routes import kinds
@@ -87,9 +87,13 @@ def replay_letters(
     chosen = Chosen(ids=ids or None, reason=reason, topic=topic, limit=limit)
     if dry_run:
         with session_scope() as session:
-            found = [row.id for row in dead_letters.find(session, chosen)]
-        typer.echo(f"would replay {len(found)}: {' '.join(map(str, found))}")
+            found = would_replay(session, chosen, kinds(load_settings()))
+        typer.echo(_said("would replay", found))
         return
     replayed, rings = replay(runtime(), chosen, kinds(load_settings()))
     bells.ring(rings)
-    typer.echo(f"replayed {len(replayed)}: {' '.join(map(str, replayed))}")
+    typer.echo(_said("replayed", replayed))
+
+
+def _said(what: str, ids: list[int]) -> str:
+    return f"{what} {len(ids)}" + (f": {' '.join(map(str, ids))}" if ids else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -56,9 +57,14 @@ def recount(
         before, after = operate.recount(runtime(), order)
         if before != after:
             differed += 1
-            typer.echo(f"batch {order.batch_id}: {before} became {after}")
+            typer.echo(f"batch {order.batch_id}: {_difference(before, after)}")
     typer.echo(f"{differed} batches differed")
     raise typer.Exit(1 if differed else 0)
+
+
+def _difference(before: operate.Counts, after: operate.Counts) -> str:
+    was, now = asdict(before), asdict(after)
+    return ", ".join(f"{name} {was[name]} became {now[name]}" for name in was if was[name] != now[name])
 
 
 def _all_ids() -> list[str]:

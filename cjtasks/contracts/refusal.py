@@ -23,6 +23,9 @@ _OPERATION = "read_request"
 _BATCH_CONFIG = "batch_config_overrides"
 _LONGEST_NAME_ECHOED = 40
 
+LONGEST_ID = 2000
+"""In bytes of UTF-8: what an index of Postgres can hold, and more than anyone would pay to have in each prompt."""
+
 Reason = tuple[str, str]
 
 
@@ -61,6 +64,7 @@ def refuse_unusable(request: ReceivedRequest) -> None:
 
 
 def _reasons(data: AssessmentRequest) -> Iterator[Reason]:
+    yield from _oversized_ids(data)
     if not data.essays_for_cj:
         yield "essays_for_cj", "there is no essay to compare"
     yield from _repeated_essays(data)
@@ -68,6 +72,14 @@ def _reasons(data: AssessmentRequest) -> Iterator[Reason]:
         yield "user_id", "an empty user cannot be billed"
     if data.llm_config_overrides is not None:
         yield from _unknown_choices(data.llm_config_overrides)
+
+
+def _oversized_ids(data: AssessmentRequest) -> Iterator[Reason]:
+    named = [("entity_id", data.entity_id or "")]
+    named += [(f"essays_for_cj.{n}.essay_id", essay.essay_id) for n, essay in enumerate(data.essays_for_cj)]
+    for field, value in named:
+        if len(value.encode()) > LONGEST_ID:
+            yield field, f"an id may have up to {LONGEST_ID} bytes"
 
 
 def _repeated_essays(data: AssessmentRequest) -> Iterator[Reason]:

@@ -85,7 +85,8 @@ def _refuse(session: Session, settings: Settings, context: EventContext, detail:
     """Tell the sender which field is wrong, so that it does not wait for ever."""
     info = {**error_info_of(detail), "correlation_id": str(context.correlation_id)}
     event = results.failed(context, info)
-    outbox.put(session, event, context, outbox.Addressed(topic_of(event.kind, settings), None))
+    # A mended request under the same ids opens a batch, whose own failure is version 1 and up.
+    outbox.put(session, event, context, outbox.Addressed(topic_of(event.kind, settings), None, version=0))
     log.warning("request refused", batch=context.entity_id, code=detail.error_code)
 
 

@@ -5,7 +5,7 @@ Each action leaves a line that says who, when and why, and refuses when the batc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,6 +16,7 @@ from cjtasks.domain.comparisons import ComparisonStatus
 from cjtasks.domain.states import LIVE, BatchStateEnum, Bell, Work
 from cjtasks.errors import OperationRefused
 from cjtasks.steps import events
+from cjtasks.steps.progress import go_on
 from cjtasks.steps.turn import Turn
 from cjtasks.store import batches
 from cjtasks.store.models import CJBatchState, ComparisonPair, OperatorAction
@@ -44,6 +45,7 @@ class Order:
 class Counts:
     """A batch's counters, in comparisons."""
 
+    total: int
     submitted: int
     completed: int
     failed: int
@@ -68,30 +70,41 @@ def cancel(runtime: Runtime, order: Order) -> list[Bell]:
 
 
 def retry(runtime: Runtime, order: Order) -> list[Bell]:
-    """Ask the failed comparisons of a waiting or failed batch again; a failed one gets a new version of its result."""
+    """Ask the failed comparisons of a waiting or failed batch again; a failed one gets a new version of its result.
+
+    A failed batch goes on wherever it stood: what was never answered is waited for, what came late counts.
+    """
     with runtime.database.transaction() as session:
         turn = Turn(session, runtime.settings, runtime.clock())
         state = _lock(session, order)
         if state.state not in RETRYABLE:
             raise _refused(f"batch {order.batch_id} is {state.state}: only a waiting or failed one can be retried")
         again = _plan_failed_again(turn, state)
-        if not again:
-            raise _refused(f"batch {order.batch_id} has no failed comparison")
-        if state.state is BatchStateEnum.FAILED:
-            _count_late_answers(session, state)
-            state.result_version += 1
-            state.stop_reason = state.batch_upload.completed_at = None
-        else:
-            state.version += 1
-        _set_counts(state, count(session, state.batch_id))
+        bells = _open_again(turn, state) if state.state is BatchStateEnum.FAILED else _submit_again(turn, state, again)
         _note(turn, order, "retry", {"comparisons": again, "result_version": state.result_version})
-        return _waiting(turn, state)
+        return bells
 
 
-def _waiting(turn: Turn, state: CJBatchState) -> list[Bell]:
-    if state.state is BatchStateEnum.FAILED:
-        return batches.move(state, BatchStateEnum.WAITING_CALLBACKS, turn.now)
-    return batches.due(state, Work.SUBMIT, turn.now)
+def _submit_again(turn: Turn, state: CJBatchState, again: int) -> list[Bell]:
+    if not again:
+        raise _refused(f"batch {state.batch_id} has no failed comparison")
+    state.version += 1
+    _set_counts(state, count(turn.session, state.batch_id))
+    # A first ranking that is due is written first, and then looks at what is planned.
+    work = Work.PARTIAL if state.next_action is Work.PARTIAL else Work.SUBMIT
+    return batches.due(state, work, turn.now)
+
+
+def _open_again(turn: Turn, state: CJBatchState) -> list[Bell]:
+    if not state.total_comparisons:
+        raise _refused(f"batch {state.batch_id} failed before it had a comparison")
+    _count_late_answers(turn.session, state)
+    _set_counts(state, count(turn.session, state.batch_id))
+    state.result_version += 1
+    state.stop_reason = state.batch_upload.completed_at = None
+    bells = batches.move(state, BatchStateEnum.WAITING_CALLBACKS, turn.now)
+    # Nothing may be missing any more: then there is nothing to wait for.
+    return [*bells, *go_on(turn, state)]
 
 
 def _plan_failed_again(turn: Turn, state: CJBatchState) -> int:
@@ -125,17 +138,20 @@ def _count_late_answers(session: Session, state: CJBatchState) -> None:
 
 
 def recount(runtime: Runtime, order: Order) -> tuple[Counts, Counts]:
-    """Rebuild the counters from the rows; return what the state row said and what the rows say."""
+    """Rebuild the counters from the rows; return what the state row said and what the rows say.
+
+    A batch that waited because it was counted wrongly goes on: the sweep rings for what is then due.
+    """
     with runtime.database.transaction() as session:
         turn = Turn(session, runtime.settings, runtime.clock())
         state = _lock(session, order)
-        before = Counts(state.submitted_comparisons, state.completed_comparisons, state.failed_comparisons)
-        after = count(session, state.batch_id)
+        before, after = _counts(state), count(session, state.batch_id)
         if before != after:
             _set_counts(state, after)
             state.version += 1
-            _note(turn, order, "recount", {"completed": after.completed, "failed": after.failed})
+            _note(turn, order, "recount", {"before": asdict(before), "after": asdict(after)})
             log.error("counters differed from rows", cj_batch=state.batch_id)
+            go_on(turn, state)
         return before, after
 
 
@@ -151,6 +167,7 @@ def count(session: Session, batch_id: int) -> Counts:
     status, in_time = ComparisonPair.status, ComparisonPair.late.is_(False)
     row = session.execute(
         select(
+            func.count(),
             func.count().filter(ComparisonPair.submitted_at.is_not(None)),
             func.count().filter(status == ComparisonStatus.COMPLETED, in_time),
             func.count().filter(status == ComparisonStatus.FAILED, in_time),
@@ -159,7 +176,14 @@ def count(session: Session, batch_id: int) -> Counts:
     return Counts(*row)
 
 
+def _counts(state: CJBatchState) -> Counts:
+    return Counts(
+        state.total_comparisons, state.submitted_comparisons, state.completed_comparisons, state.failed_comparisons
+    )
+
+
 def _set_counts(state: CJBatchState, counts: Counts) -> None:
+    state.total_comparisons = counts.total
     state.submitted_comparisons = counts.submitted
     state.completed_comparisons = counts.completed
     state.failed_comparisons = counts.failed

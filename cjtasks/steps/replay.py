@@ -12,6 +12,8 @@ from cjtasks.store.inbox import Kind, Message
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy.orm import Session
+
     from cjtasks.runtime import Runtime
     from cjtasks.store.dead_letters import Chosen
     from cjtasks.store.models import DeadLetterRow
@@ -21,18 +23,30 @@ NOT_WHOLE = frozenset({"EMPTY_MESSAGE", "TOO_LARGE"})
 
 
 def replay(runtime: Runtime, chosen: Chosen, kinds: Mapping[str, Kind]) -> tuple[list[int], list[Bell]]:
-    """Put dead letters back into the inbox; return their ids and the bell. One that is not whole is refused.
+    """Put dead letters back into the inbox; return their ids and the bell. All are refused if one is not whole.
 
     `kinds` tells which kind of message each topic carries.
     """
     with runtime.database.transaction() as session:
         now = runtime.clock()
-        rows = dead_letters.find(session, chosen)
-        for row in rows:
-            kind = _readable(row, kinds)
+        found = _replayable(session, chosen, kinds)
+        for row, kind in found:
             inbox.write(session, kind, [Message(row.topic, row.partition, row.offset, row.payload, now)])
             row.replayed_at = now
-        return [row.id for row in rows], [Bell(Work.INBOX)] if rows else []
+        return [row.id for row, _ in found], [Bell(Work.INBOX)] if found else []
+
+
+def would_replay(session: Session, chosen: Chosen, kinds: Mapping[str, Kind]) -> list[int]:
+    """Return the ids of what `replay` would put back, and refuse what it would refuse."""
+    return [row.id for row, _ in _replayable(session, chosen, kinds)]
+
+
+def _replayable(session: Session, chosen: Chosen, kinds: Mapping[str, Kind]) -> list[tuple[DeadLetterRow, Kind]]:
+    rows = dead_letters.find(session, chosen)
+    missing = set(chosen.ids or ()) - {row.id for row in rows}
+    if missing:
+        raise _refused(f"there is no dead letter {min(missing)} that fits and was not replayed yet")
+    return [(row, _readable(row, kinds)) for row in rows]
 
 
 def _readable(row: DeadLetterRow, kinds: Mapping[str, Kind]) -> Kind:

@@ -57,19 +57,19 @@ def claim(session: Session, bell: Bell, now: datetime, lease: timedelta) -> Clai
     if state.next_action_at > now:
         return None
     state.next_action_at = now + lease
-    return Claim(state.batch_id, bell.work, state.state, state.current_iteration, state.version)
+    return _claim(state, bell.work)
 
 
 def reclaim(session: Session, taken: Claim) -> CJBatchState | None:
-    """Lock the row again to write; None when the batch moved on while the slow work was done."""
+    """Lock the row again to write; None when the batch moved on, or somebody else did this work, meanwhile."""
     state = lock(session, taken.batch_id)
-    if state is None or (state.state, state.current_iteration, state.version) != (
-        taken.state,
-        taken.iteration,
-        taken.version,
-    ):
+    if state is None or state.next_action is None or taken != _claim(state, state.next_action):
         return None
     return state
+
+
+def _claim(state: CJBatchState, work: Work) -> Claim:
+    return Claim(state.batch_id, work, state.state, state.current_iteration, state.version)
 
 
 def move(state: CJBatchState, target: BatchStateEnum, now: datetime) -> list[Bell]:

@@ -49,7 +49,8 @@ def admitted(session: Session, now: datetime, most: int) -> int:
 def close(session: Session, now: datetime, retry_after: float | None) -> None:
     gate = session.scalars(select(ProviderGate).with_for_update()).one()
     gate.refusals += 1
-    gate.not_before = now + backoff(gate.refusals, _JITTER, retry_after)
+    # Another submitter may have been told to wait longer.
+    gate.not_before = max(now + backoff(gate.refusals, _JITTER, retry_after), gate.not_before or now)
 
 
 def open_(session: Session) -> None:

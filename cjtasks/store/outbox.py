@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from sqlalchemy.dialects.postgresql import insert
 
+from cjtasks.contracts.refusal import LONGEST_ID
 from cjtasks.contracts.results import envelope_bytes
 from cjtasks.store.models import OutboxEvent
 
@@ -31,7 +33,7 @@ class Addressed:
 
 def put(session: Session, event: Outgoing, context: EventContext, to: Addressed) -> bool:
     """Write one event; False when this subject already has this kind in this version."""
-    subject = f"{context.entity_id}:{context.correlation_id}"
+    subject = f"{_indexable(context.entity_id)}:{context.correlation_id}"
     event_id = uuid5(EVENTS, f"{subject}:{event.kind}:{to.version}")
     row = (
         insert(OutboxEvent)
@@ -51,3 +53,9 @@ def put(session: Session, event: Outgoing, context: EventContext, to: Addressed)
         .returning(OutboxEvent.id)
     )
     return session.scalar(row) is not None
+
+
+def _indexable(entity_id: str) -> str:
+    """Keep an id that an index can hold; a refused request may bring a longer one, and its sender is told too."""
+    encoded = entity_id.encode()
+    return entity_id if len(encoded) <= LONGEST_ID else hashlib.sha256(encoded).hexdigest()

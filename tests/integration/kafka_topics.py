@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import contextmanager, suppress
+from functools import cache
 from threading import Thread
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -34,18 +35,26 @@ def make_topic(servers: str, topic: str, partitions: int = 3) -> None:
 
 
 def drop_topic(servers: str, topic: str) -> None:
-    AdminClient({"bootstrap.servers": servers}).delete_topics([topic])[topic].result(timeout=20)
+    client = AdminClient({"bootstrap.servers": servers})
+    client.delete_topics([topic])[topic].result(timeout=20)
 
 
 def produce(servers: str, topic: str, values: Sequence[bytes | None], partition: int = -1) -> None:
     """Write the values, and return when the broker has them all; -1 spreads them over the partitions."""
-    producer = Producer({"bootstrap.servers": servers, "message.max.bytes": SIXTEEN_MEBIBYTES, "linger.ms": 5})
+    producer = _producer(servers)
     outcomes: list[KafkaError | None] = []
     for number, value in enumerate(values):
         place = number % 3 if partition < 0 else partition
         producer.produce(topic, value, partition=place, on_delivery=lambda error, _: outcomes.append(error))
     producer.flush(PATIENCE)
     assert outcomes == [None] * len(values)
+
+
+@cache
+def _producer(servers: str) -> Producer:
+    """Keep one for all tests, because a new one first asks the broker for an identity; it keeps their order."""
+    options = {"linger.ms": 5, "message.max.bytes": SIXTEEN_MEBIBYTES, "enable.idempotence": True, "log_level": 0}
+    return Producer({"bootstrap.servers": servers, **options})
 
 
 def read_all(servers: str, topic: str, partitions: int = 3) -> list[Message]:

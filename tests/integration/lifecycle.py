@@ -7,7 +7,6 @@ a list until somebody hears them, or are lost.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -31,6 +30,7 @@ from tests.factories import caught_up, failure, messages, success
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
 
     from sqlalchemy.orm import Session
 

@@ -22,7 +22,7 @@ def test_a_batch_runs_from_request_to_result_events(eager_cj: EagerPlatform) -> 
 
 
 def test_a_batch_completes_though_some_answers_are_errors(eager_cj: EagerPlatform) -> None:
-    eager_cj.provider.change({"error_rate": 0.1})
+    eager_cj.provider.change({"error_rate": 0.3})
 
     batch_id = eager_cj.run(TEXTS, max_comparisons=32)
 

@@ -91,9 +91,17 @@ def test_lost_answers_are_asked_again_when_their_time_is_up(eager_cj: EagerPlatf
 
 def test_lost_answers_do_not_fill_a_small_cap_for_ever(database_url: str) -> None:
     with eager_platform(database_url, MAX_CONCURRENT_COMPARISONS=2) as platform:
-        platform.provider.change({"lost_rate": 0.3, "seed": 3})
+        platform.provider.change({"lost_rate": 1.0})
+        batch_id = platform.request(TEXTS, max_comparisons=12)
+        platform._turn()
+        assert platform.provider.stats()["accepted"] == 2, "no more than the cap is asked"
 
-        completed(platform, platform.run(TEXTS, max_comparisons=12))
+        platform.provider.change({"lost_rate": 0.0})
+        platform.clock.advance(timedelta(minutes=30))
+        platform.pump()
+
+        state = completed(platform, batch_id)
+        assert Counter(pair.attempt for pair in pairs(state)) == {1: 10, 2: 2}
 
 
 def test_a_provider_that_never_answers_fails_the_batch(eager_cj: EagerPlatform) -> None:

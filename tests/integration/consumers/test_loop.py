@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 import redis
+from confluent_kafka import TopicPartition
 
 from cjtasks.celery import ANSWERS
 from cjtasks.dev.servers import LOOPBACK, Launch, free_port, start, stop
 from cjtasks.store.inbox import Message
 from cjtasks.store.models import InboxRow
 from consumers.loop import LARGEST_MESSAGE, LARGEST_ROW, MOST_A_ROW, _rows
-from tests.integration.kafka_topics import eventually
+from tests.integration.kafka_topics import eventually, read_all
 from tests.integration.kafka_topics import produce as produce_raw
 from tests.integration.ringing import point_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.integration.consumers.pipeline import Pipeline
@@ -66,6 +66,19 @@ def test_the_messages_of_a_partition_keep_their_order(pipeline: Pipeline) -> Non
     with pipeline.running():
         pipeline.assert_each_landed_once()
     assert [value for _, value in pipeline.landed()] == values
+
+
+def test_what_a_rebalance_between_two_polls_brings_again_is_kept_once(pipeline: Pipeline) -> None:
+    pipeline.write(pipeline.callbacks, 30)
+    found = read_all(pipeline.servers, pipeline.callbacks)
+    loop = pipeline.loop()
+    ours = [TopicPartition(pipeline.callbacks, partition) for partition in (0, 1)]
+    loop._positions.assign(loop._consumer, ours)
+    kept = loop._in_order([*found[:20], *found])
+    assert sorted((m.partition(), m.offset()) for m in kept) == [(p, o) for p in (0, 1) for o in range(10)]
+    loop._positions.moved({(pipeline.callbacks, 0): 7})
+    loop._positions.forget(ours[1:])
+    assert [(m.partition(), m.offset()) for m in loop._in_order(found)] == [(0, 7), (0, 8), (0, 9)]
 
 
 def test_a_row_holds_at_most_500_messages() -> None:
@@ -140,7 +153,7 @@ def test_killed_database_sessions_lose_and_double_nothing(pipeline: Pipeline, da
     killer = threading.Thread(target=kill)
     killer.start()
     with pipeline.running():
-        for _ in range(30):
+        for _ in range(20):
             pipeline.write(pipeline.callbacks, 30)
             time.sleep(0.1)
         calm.set()
@@ -153,7 +166,7 @@ def test_two_consumers_share_the_partitions_and_one_takes_over_from_the_other(pi
         pipeline.write(pipeline.callbacks, 90)
         pipeline.assert_each_landed_once()
         with pipeline.running():
-            for _ in range(20):
+            for _ in range(10):
                 pipeline.write(pipeline.callbacks, 30)
                 pipeline.write(pipeline.requests, 3)
                 time.sleep(0.1)
@@ -165,21 +178,18 @@ def test_two_consumers_share_the_partitions_and_one_takes_over_from_the_other(pi
             pipeline.assert_each_landed_once()
 
 
-def written_in_bursts(pipeline: Pipeline, count: int) -> Iterator[int]:
-    for number in range(count):
-        pipeline.write(pipeline.callbacks, 60)
-        yield number
-
-
 def test_a_process_that_is_told_to_stop_finishes_what_it_polled(pipeline: Pipeline, tmp_path: Path) -> None:
     environment = {f"CJ_{name}": str(getattr(pipeline.settings, name)) for name in pipeline.settings.model_fields_set}
     with (tmp_path / "consumer.log").open("wb") as log:
         process = start(Launch("consumer", (sys.executable, "-m", "consumers"), environment), log)
+    try:
         pipeline.write(pipeline.callbacks, 60)
         eventually(pipeline.landed)
-        for number in written_in_bursts(pipeline, 10):
-            if number == 5:
-                process.send_signal(signal.SIGTERM)
-        assert stop(process, signal.SIGTERM, 30.0) == 0
+        pipeline.write(pipeline.callbacks, 1500)
+        process.send_signal(signal.SIGTERM)
+        pipeline.write(pipeline.callbacks, 60)
+        assert process.wait(30) == 0
+    finally:
+        stop(process, signal.SIGKILL, 10)
     with pipeline.running():
         pipeline.assert_each_landed_once()

@@ -15,6 +15,7 @@ from cjtasks.domain.states import BatchStateEnum, Bell, Work
 from cjtasks.steps import monitor
 from cjtasks.store import inbox
 from cjtasks.store.inbox import Kind
+from cjtasks.store.locks import SingleFlight, alone
 from cjtasks.store.models import CJBatchState, ComparisonPair, OutboxEvent
 from tests.checks import assert_consistent
 from tests.factories import NOW, batch_in, caught_up, comparisons, messages
@@ -141,6 +142,17 @@ def test_two_monitors_at_once_end_a_batch_once(runtime: Runtime, database: Datab
         bells = [bell for rung in pool.map(run, range(3)) for bell in rung]
 
     assert sorted(bell.batch_id or 0 for bell in bells) == batch_ids
+
+
+def test_one_monitor_at_a_time(runtime: Runtime, database: Database, clock: SettableClock) -> None:
+    waiting(database, 8, 0, 2)
+    pass_time(database, clock, DEADLINE)
+
+    with database.transaction() as session:
+        assert alone(session, SingleFlight.MONITOR)
+        assert monitor.monitor(runtime) == []
+
+    assert len(monitor.monitor(runtime)) == 1
 
 
 def undone_row(database: Database, clock: SettableClock) -> None:
