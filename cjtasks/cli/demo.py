@@ -130,16 +130,21 @@ def _report(console: Console, database: Database, view: Progressing, published: 
         essays = upload.essays if upload else []
         scores = {e.els_essay_id: e.current_bt_score for e in essays if e.current_bt_score is not None}
         console.print(ranking_table(essays))
-    names = sorted(scores)
-    rho = float(np.corrcoef([scores[n] for n in names], [INTENDED_QUALITY[n] for n in names])[0, 1])
+    rho = _agreement(scores)
     console.print(
         f"{view.completed} comparisons judged, {view.failed} failed, {view.iteration} iterations "
         f"({view.stop_reason}); SSR {view.ssr:.2f}; {view.seconds:.1f} s; ${view.cost:.4f}\n"
         f"events on Kafka: {', '.join(event['event_type'] for event in published)}\n"
-        f"correlation with the quality that the essays were written to have: {rho:.2f}"
+        f"correlation of the ranks with the quality that the essays were written to have: {rho:.2f}"
     )
     if rho < PLAUSIBLE:
         raise Misconfigured.of("the ranking is not plausible", operation="demo")
+
+
+def _agreement(scores: dict[str, float]) -> float:
+    """Correlate ranks, because one essay that wins every comparison would rule a correlation of scores."""
+    by_rank = sorted(scores, key=lambda name: scores[name])
+    return float(np.corrcoef(range(len(by_rank)), [INTENDED_QUALITY[name] for name in by_rank])[0, 1])
 
 
 class _Events:
