@@ -23,9 +23,10 @@ from cjtasks.dev.demo_essays import demo_assignment, demo_essays
 from cjtasks.dev.processes import folder_sink
 from cjtasks.dev.requests import BatchRequest
 from cjtasks.dev.servers import listens
+from cjtasks.domain.comparisons import ComparisonStatus
 from cjtasks.domain.states import TERMINAL
 from cjtasks.steps.submit import AT_ONCE
-from cjtasks.store.models import CJBatchState, InboxRow, KafkaPosition, OutboxEvent
+from cjtasks.store.models import CJBatchState, ComparisonPair, InboxRow, KafkaPosition, OutboxEvent
 from cjtasks.store.session import Database
 
 if TYPE_CHECKING:
@@ -83,6 +84,15 @@ class Platform:
         response.raise_for_status()
         stats: dict[str, int] = response.json()
         return stats
+
+    def provider_becomes(self, **behaviour: float) -> None:
+        """Change how the fake provider behaves from now on."""
+        requests.post(f"{self.here.provider_url}/behaviour", json=behaviour, timeout=10).raise_for_status()
+
+    def being_sent(self) -> int:
+        """Count the comparisons that a submitter has claimed and whose outcome it has not recorded."""
+        with self.database.transaction() as session:
+            return _count(session, ComparisonPair.status == ComparisonStatus.CLAIMED)
 
     def judged(self) -> int:
         """Count the comparisons that all batches together have completed."""

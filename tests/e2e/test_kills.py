@@ -82,7 +82,15 @@ def test_a_redis_that_is_wiped_takes_nothing_with_it(running: Platform) -> None:
 # What was being prepared or sent is taken up again when its lease ends, so this run lasts two minutes longer.
 @pytest.mark.timeout(420)
 def test_a_submitter_that_is_killed_asks_again_only_what_it_had_in_the_air(running: Platform) -> None:
-    run_with(running, lambda: crash(running, "submitter"))
+    def crash_while_it_sends() -> None:
+        # Requests that hang for a while are surely in the air when the kill comes.
+        running.provider_becomes(accept_delay=2.0)
+        running.wait_for(lambda: running.being_sent() > 0, "something is sent", GOES_ON_SECONDS)
+        crash(running, "submitter")
+        running.provider_becomes(accept_delay=0.0)
+        assert running.being_sent(), "the kill came when nothing was in the air"
+
+    run_with(running, crash_while_it_sends)
     assert check(running) == []
 
 

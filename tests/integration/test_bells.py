@@ -73,7 +73,9 @@ def test_the_same_bell_is_rung_once(ringing: redis.Redis) -> None:
     assert [message["headers"]["argsrepr"] for message in messages(ringing, BATCHES)] == ["batch 1", "batch 2"]
 
 
+@pytest.mark.usefixtures("ringing")
 def test_ringing_no_bell_asks_redis_nothing() -> None:
+    point_at(f"redis://127.0.0.1:{free_port()}/0")
     assert bells.ring([])
     assert bells.ring_where_short([])
 

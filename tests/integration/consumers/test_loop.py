@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from confluent_kafka import TopicPartition
 from cjtasks.celery import ANSWERS
 from cjtasks.dev.servers import LOOPBACK, Launch, free_port, start, stop
 from cjtasks.store.inbox import Message
+from cjtasks.store.locks import NAMESPACE, SingleFlight
 from cjtasks.store.models import InboxRow
 from consumers.loop import LARGEST_MESSAGE, LARGEST_ROW, MOST_A_ROW, _rows
 from tests.integration.kafka_topics import eventually, read_all
@@ -24,12 +25,21 @@ from tests.integration.kafka_topics import produce as produce_raw
 from tests.integration.ringing import point_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.integration.consumers.pipeline import Pipeline
 
-KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-    WHERE application_name = 'cjtasks' AND datname = current_database() AND random() < 0.5"
+# A commit that takes its time, so that a kill can find one under way.
+SLOW_COMMIT = """
+    CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql
+    AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON inbox DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION take_time()"""
+KILL = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'cjtasks' AND datname = current_database() AND state = 'active' AND query = 'COMMIT'"""
+SWEEP = f"SELECT pg_advisory_lock({NAMESPACE}, {SingleFlight.SWEEP.value})"
 
 
 def bells_waiting(redis_url: str) -> int:
@@ -110,8 +120,11 @@ def test_what_is_empty_or_too_large_is_set_aside_with_its_reason(pipeline: Pipel
     assert letters[2].detail == f"{len(too_large)} bytes"
 
 
-def test_a_bell_is_rung_when_messages_are_in_the_inbox(pipeline: Pipeline, redis_url: str) -> None:
-    with pipeline.running():
+def test_a_bell_is_rung_when_messages_are_in_the_inbox_without_waiting_for_a_sweep(
+    pipeline: Pipeline, redis_url: str, database_url: str
+) -> None:
+    with autocommitting(database_url) as cursor, pipeline.running():
+        cursor.execute(SWEEP)
         pipeline.write(pipeline.callbacks, 1)
         eventually(lambda: bells_waiting(redis_url))
         assert pipeline.rows()
@@ -143,22 +156,34 @@ def put_a_row_on_which_every_step_fails(pipeline: Pipeline) -> None:
 
 def test_killed_database_sessions_lose_and_double_nothing(pipeline: Pipeline, database_url: str) -> None:
     calm = threading.Event()
+    kills: list[object] = []
 
     def kill() -> None:
-        with closing(psycopg2.connect(database_url)) as connection:
-            connection.autocommit = True
-            while not calm.wait(0.1):
-                connection.cursor().execute(KILL)
+        with autocommitting(database_url) as cursor:
+            while not calm.wait(0.01):
+                cursor.execute(KILL)
+                kills.extend(found := cursor.fetchall())
+                # Between two kills some messages shall get through.
+                calm.wait(0.3 if found else 0)
 
+    with autocommitting(database_url) as cursor:
+        cursor.execute(SLOW_COMMIT)
     killer = threading.Thread(target=kill)
     killer.start()
     with pipeline.running():
-        for _ in range(20):
+        while len(kills) < 3:
             pipeline.write(pipeline.callbacks, 30)
-            time.sleep(0.1)
+            time.sleep(0.05)
         calm.set()
         killer.join()
         pipeline.assert_each_landed_once()
+
+
+@contextmanager
+def autocommitting(database_url: str) -> Iterator[psycopg2.extensions.cursor]:
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        yield cursor
 
 
 def test_two_consumers_share_the_partitions_and_one_takes_over_from_the_other(pipeline: Pipeline) -> None:
