@@ -16,7 +16,7 @@ from cjtasks.contracts import topics
 from cjtasks.errors import Misconfigured
 
 # The longest that dates can be reckoned with, in days as well as in seconds.
-Timer = Annotated[float, Field(ge=0.01, le=100_000, allow_inf_nan=False)]
+Timer = Annotated[float, Field(ge=0.01, le=100_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
