@@ -110,13 +110,19 @@ class EagerPlatform:
         raise TimeoutError("something is always due: see the rows of cj_batch_states")
 
     def _turn(self) -> None:
-
         callbacks, self._callbacks[:] = list(self._callbacks), []
         for payload in callbacks:
             self.deliver(Kind.CALLBACK, payload)
+        self._work_inbox()
         self._caught_up()
-        bells.ring([Bell(Work.INBOX)])
         bells.ring(sweep.sweep(self.runtime))
+
+    def _work_inbox(self) -> None:
+        """Work all that was received: after an absence no deadline acts before that is done."""
+        with self.runtime.database.transaction() as session:
+            rows = inbox.undone(session, self.clock())
+        for _ in range(0, max(rows, 1), inbox.ROWS_AT_ONCE):
+            bells.ring([Bell(Work.INBOX)])
 
     def _caught_up(self) -> None:
         """Say what the consumer says of its partitions: all that was sent is in the inbox."""

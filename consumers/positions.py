@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, TopicPartition
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from cjtasks.clients import kafka
 from cjtasks.errors import UnsafePosition
+from cjtasks.steps.monitor import BEHIND
 from cjtasks.store.models import KafkaPosition
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Positions:
         self._clock = clock
         self._expected: dict[Place, int] = {}
         self._targets: dict[Place, tuple[int, datetime]] = {}
+        self._steady: dict[Place, datetime] = {}
 
     @property
     def expected(self) -> Mapping[Place, int]:
@@ -58,6 +60,7 @@ class Positions:
         for partition in partitions:
             self._expected.pop((partition.topic, partition.partition), None)
             self._targets.pop((partition.topic, partition.partition), None)
+            self._steady.pop((partition.topic, partition.partition), None)
 
     def _stored_or_new(self, place: Place, low: int) -> int:
         with self._database.transaction() as session:
@@ -104,13 +107,10 @@ class Positions:
         """Record since when all that Kafka held is in the inbox, and take new marks to measure against.
 
         The marks come from the broker itself: those that the client remembers stay the same while the
-        broker is out of reach.
+        broker is out of reach. After an absence nothing is recorded before we kept up for as long as counts as
+        behind: what piled up in Kafka lies young in the inbox now, and no deadline may act before it is worked.
         """
-        reached = {}
-        for place, expected in self._expected.items():
-            high, taken_at = self._targets[place]
-            if expected >= high:
-                reached[place] = taken_at
+        reached = self._reached()
         self._take_marks(consumer, reached)
         with self._database.transaction() as session:
             for place, taken_at in sorted(reached.items()):
@@ -120,9 +120,26 @@ class Positions:
                         KafkaPosition.topic == place[0],
                         KafkaPosition.partition == place[1],
                         KafkaPosition.next_offset >= self._expected[place],
+                        or_(
+                            KafkaPosition.caught_up_at.is_(None),
+                            KafkaPosition.caught_up_at >= taken_at - BEHIND,
+                            self._steady[place] <= taken_at - BEHIND,
+                        ),
                     )
                     .values(caught_up_at=taken_at)
                 )
+
+    def _reached(self) -> dict[Place, datetime]:
+        """Return when the mark that each partition has reached was taken, and remember since when it keeps up."""
+        reached, now = {}, self._clock()
+        for place, expected in self._expected.items():
+            high, taken_at = self._targets[place]
+            if expected < high or now - taken_at > BEHIND:
+                self._steady.pop(place, None)
+            if expected >= high:
+                reached[place] = taken_at
+                self._steady.setdefault(place, now)
+        return reached
 
     def _take_marks(self, consumer: Consumer, places: Iterable[Place]) -> None:
         for place in places:

@@ -49,8 +49,10 @@ def admitted(session: Session, now: datetime, most: int) -> int:
 def close(session: Session, now: datetime, retry_after: float | None) -> None:
     gate = session.scalars(select(ProviderGate).with_for_update()).one()
     gate.refusals += 1
-    # Another submitter may have been told to wait longer.
-    gate.not_before = max(now + backoff(gate.refusals, _JITTER, retry_after), gate.not_before or now)
+    until = now + backoff(gate.refusals, _JITTER, retry_after)
+    # Another submitter may have been told to wait longer; what ends within PROBE may only be this probe's own place.
+    told = gate.not_before if gate.not_before is not None and gate.not_before > now + PROBE else until
+    gate.not_before = max(until, told)
 
 
 def open_(session: Session) -> None:

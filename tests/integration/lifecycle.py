@@ -7,18 +7,16 @@ a list until somebody hears them, or are lost.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import func, select, update
 
-from cjtasks.clients.content import ContentServiceClient
-from cjtasks.clients.llm_provider import Submission
 from cjtasks.dev.requests import BatchRequest
 from cjtasks.domain.comparisons import OPEN
 from cjtasks.domain.states import LIVE, Bell, Work
-from cjtasks.errors import ContentMissing, ContentUnavailable, ProviderRefused, ProviderRejected
 from cjtasks.steps import monitor, operate, outcomes, pairs, prepare, score, sweep
 from cjtasks.steps.outcomes import Outcome
 from cjtasks.steps.progress import limits
@@ -26,17 +24,18 @@ from cjtasks.store import claims, gate, inbox
 from cjtasks.store.inbox import Kind
 from cjtasks.store.models import CJBatchState, ComparisonPair, InboxRow
 from cjtasks.tasks import inbox_steps
-from tests.factories import caught_up, failure, messages, success
+from tests.factories import caught_up, messages
+from tests.integration.lifecycle_voices import again, payload, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import timedelta
 
     from sqlalchemy.orm import Session
 
     from cjtasks.runtime import Runtime
     from cjtasks.store.claims import Taken
     from cjtasks.testing import SettableClock
+    from tests.integration.lifecycle_voices import Texts
 
 PATIENCE = 150
 """How many turns a batch may need to its end when all goes well from now on; the longest needs about half."""
@@ -48,22 +47,6 @@ _STEPS: dict[Work, Callable[[Runtime, Bell], list[Bell]]] = {
     Work.SCORE: score.score,
     Work.CHECK: monitor.check,
 }
-
-
-class Texts(ContentServiceClient):
-    """A content service in memory: ids say what becomes of their texts; the slow ones come when they are let."""
-
-    def __init__(self) -> None:
-        super().__init__("http://nowhere.invalid/v1/content", timeout=1.0)
-        self.slow_ones_are_here = False
-
-    def fetch(self, storage_id: str) -> str:
-        kind, _, number = storage_id.partition("-")
-        if kind == "missing":
-            raise ContentMissing.of("no such text", operation="test")
-        if kind == "slow" and not self.slow_ones_are_here:
-            raise ContentUnavailable.of("not yet", operation="test")
-        return f"Essay {number}. "
 
 
 @dataclass(frozen=True)
@@ -139,8 +122,8 @@ class World:
         with self.runtime.database.transaction() as session:
             chosen = self._chosen(session, which)
         payloads = [
-            _payload(pair, word, self.asked[pair.id][-1 if newest else 0])
-            for pair, word in zip(chosen, _again(words, len(chosen)), strict=True)
+            payload(pair, word, self.asked[pair.id][-1 if newest else 0])
+            for pair, word in zip(chosen, again(words, len(chosen)), strict=True)
         ]
         if payloads:
             self.deliver(Kind.CALLBACK, *payloads)
@@ -150,7 +133,7 @@ class World:
         """Answer well what one submitter had in the air, and nothing else."""
         with self.runtime.database.transaction() as session:
             chosen = session.scalars(select(ComparisonPair).where(ComparisonPair.id.in_(hand.queue_ids))).all()
-        self.deliver(Kind.CALLBACK, *[_payload(pair, "better", hand.queue_ids[pair.id]) for pair in chosen])
+        self.deliver(Kind.CALLBACK, *[payload(pair, "better", hand.queue_ids[pair.id]) for pair in chosen])
 
     def _chosen(self, session: Session, which: Which) -> Sequence[ComparisonPair]:
         rows = (
@@ -186,11 +169,11 @@ class World:
     def hear_provider(self, hand: Hand, words: Sequence[str]) -> None:
         """Record what the provider said at once, to each comparison of a hand the next of the words."""
         with self.runtime.database.transaction() as session:
-            said = [
-                Outcome(one.id, one.batch_id, "a-digest", **_said(session, one.id, hand.queue_ids[one.id], word))
-                for one, word in zip(hand.taken, _again(words, len(hand.taken)), strict=True)
+            heard = [
+                Outcome(one.id, one.batch_id, "a-digest", **said(session, one.id, hand.queue_ids[one.id], word))
+                for one, word in zip(hand.taken, again(words, len(hand.taken)), strict=True)
             ]
-            bells = outcomes.record(self.runtime, session, hand.token, said)
+            bells = outcomes.record(self.runtime, session, hand.token, heard)
         self.did(bells)
 
     # --- what is due -----------------------------------------------------------------------------------------------
@@ -243,9 +226,11 @@ class World:
         """
         self.texts.slow_ones_are_here = True
         self.hands.clear()
-        for _ in range(PATIENCE):
+        for turn in range(PATIENCE):
             if not self._leap():
                 return
+            # Ever later: a batch whose places are all held by lost requests looks for a free one twice a second.
+            self.clock.advance(timedelta(seconds=10 * turn))
             self.catch_up()
             self.sweep()
             self.ring()
@@ -280,34 +265,3 @@ def put_away(runtime: Runtime) -> None:
         )
         session.execute(update(InboxRow).where(InboxRow.done_at.is_(None)).values(done_at=func.now()))
         gate.open_(session)
-
-
-def _again(words: Sequence[str], count: int) -> list[str]:
-    return [words[number % len(words)] for number in range(count)]
-
-
-def _payload(pair: ComparisonPair, word: str, request_id: str) -> bytes:
-    """Write an answer; the better essay is always the one with the higher number."""
-    if word in _ERRORS:
-        return failure(pair, _ERRORS[word], request_id=request_id)
-    b_is_better = pair.essay_b_els_id > pair.essay_a_els_id
-    return success(pair, "Essay B" if b_is_better == (word == "better") else "Essay A", request_id=request_id)
-
-
-_ERRORS = {"busy": "RATE_LIMIT", "hopeless": "INVALID_API_KEY"}
-
-
-def _said(session: Session, pair_id: int, queue_id: str, word: str) -> dict[str, Any]:
-    """Return what an outcome says: accepted, judged at once, refused, rejected, or nothing because it was not sent."""
-    if word == "nothing":
-        return {}
-    if word == "reject":
-        return {"error": ProviderRejected.of("no", operation="test")}
-    if word in {"refuse", "full"}:
-        refused = ProviderRefused.of("not now", operation="test")
-        refused.closes_gate = word == "full"
-        return {"error": refused}
-    if word == "at_once":
-        answer = from_json(_payload(session.get_one(ComparisonPair, pair_id), "better", queue_id))
-        return {"submission": Submission(None, answer["data"])}
-    return {"submission": Submission(queue_id, None)}

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from cjtasks.testing import EagerPlatform
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?")
-SAME = set(
-    ["event_type", "event_name", "source_service", "schema_version", "entity_type", "status", "processing_stage", "event", "reason", "assessment_method", "letter_grade", "confidence_label", "resource_type", "service_name", "service", "calibration_method", "is_anchor", "single_essay_batch", "success_rate_threshold"]
-)
+SAME = frozenset({
+    "event_type", "event_name", "source_service", "schema_version", "entity_type", "status", "processing_stage",
+    "event", "reason", "assessment_method", "letter_grade", "confidence_label", "resource_type", "service_name",
+    "service", "calibration_method", "is_anchor", "single_essay_batch", "success_rate_threshold",
+})  # fmt: skip
 """Fields whose value is a part of the contract."""
 
 
@@ -50,9 +52,11 @@ def test_what_is_counted_and_charged_is_what_was_judged(eager_cj: EagerPlatform)
     row = eager_cj.state(batch_id)
     judged = Counter(pair.status for pair in row.batch_upload.comparison_pairs)
     assert judged[ComparisonStatus.FAILED] > 0
-    assert told(eager_cj, batch_id, "result")["assessment_metadata"]["comparison_count"] == judged["completed"]
-    assert told(eager_cj, batch_id, "consumption")["quantity"] == judged["completed"] == row.completed_comparisons
-    assert sum(essay.comparison_count for essay in row.batch_upload.essays) == 2 * judged["completed"]
+    completed = judged[ComparisonStatus.COMPLETED]
+    assert row.completed_comparisons == completed
+    assert told(eager_cj, batch_id, "result")["assessment_metadata"]["comparison_count"] == completed
+    assert told(eager_cj, batch_id, "consumption")["quantity"] == completed
+    assert sum(essay.comparison_count for essay in row.batch_upload.essays) == 2 * completed
 
 
 def test_the_model_named_is_the_one_that_judged_most(eager_cj: EagerPlatform) -> None:
@@ -137,7 +141,10 @@ def test_an_essay_that_nobody_compared_is_last_without_a_score(eager_cj: EagerPl
 
 
 def whole(platform: EagerPlatform) -> str:
-    return platform.run(texts(5))
+    essays = [{"essay_id": essay, "text_storage_id": platform.content.put(b"An essay.")} for essay in texts(5)]
+    platform.deliver(Kind.REQUEST, request("whole", {"essays_for_cj": essays, "org_id": "a-school"}))
+    platform.pump()
+    return own("whole-batch")
 
 
 def single(platform: EagerPlatform) -> str:
@@ -209,7 +216,9 @@ def test_an_event_is_field_by_field_what_the_platform_sends(eager_cj: EagerPlatf
 
     theirs = json.loads(path.read_text(encoding="utf-8"))
     found = dict(differences("", event.envelope, theirs))
-    assert found.keys() == MEANT_OTHERWISE.get(name, {}).keys(), found
+    meant = MEANT_OTHERWISE.get(name, {})
+    assert {place for place in found if not place.startswith(tuple(meant))} == set(), found
+    assert all(any(place.startswith(known) for place in found) for known in meant), "no difference is kept for nothing"
 
 
 def test_every_outgoing_fixture_without_anchors_has_its_scene() -> None:

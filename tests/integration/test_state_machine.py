@@ -9,37 +9,32 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, Phase, event, note, register_random, settings
+from hypothesis import HealthCheck, note, register_random, settings, stateful
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
-from sqlalchemy import select, text
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cjtasks import runtime as runtimes
 from cjtasks.dev.postgres import create_database, drop_database
 from cjtasks.domain.comparisons import ComparisonStatus
-from cjtasks.domain.states import ARROWS, LIVE, BatchStateEnum, Bell, Work
+from cjtasks.domain.states import LIVE, BatchStateEnum, Bell, Work
 from cjtasks.errors import OperationRefused
 from cjtasks.settings import Settings
 from cjtasks.steps import answers, operate, outcomes, score
 from cjtasks.store import batches, gate
-from cjtasks.store.models import CJBatchState, ScoreSnapshot
+from cjtasks.store.models import ScoreSnapshot
 from cjtasks.testing import SettableClock
-from tests.checks import assert_consistent
 from tests.factories import batch_in, comparisons
-from tests.integration.lifecycle import Texts, Which, Wish, World, put_away
+from tests.integration.lifecycle import Which, Wish, World, put_away
+from tests.integration.lifecycle_voices import Texts
+from tests.integration.lifecycle_witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,24 +51,8 @@ for _jitter in (answers._JITTER, outcomes._JITTER, gate._JITTER):
     register_random(_jitter)
 
 S = BatchStateEnum
-REOPENED = {(S.FAILED, S.WAITING_CALLBACKS), (S.FAILED, S.GENERATING_PAIRS)}
-"""Where an operator's retry may lead to: at once to the next step if all answers came while it was failed."""
-
-FACTS = text("""
-    SELECT 'verdict', id::text, concat_ws(' ', winner, completed_at, confidence)
-        FROM cj_comparison_pairs WHERE cj_batch_id = ANY(:ids) AND status = 'completed'
-    UNION ALL
-    SELECT 'event', concat_ws(' ', subject, kind, version), md5(payload) FROM event_outbox WHERE batch_id = ANY(:ids)
-    UNION ALL
-    SELECT 'final', concat_ws(' ', batch_id, version), scores::text
-        FROM score_snapshots WHERE batch_id = ANY(:ids) AND kind = 'final'
-    UNION ALL
-    SELECT 'snapshot', concat_ws(' ', batch_id, kind, version, iteration), scores::text
-        FROM score_snapshots WHERE batch_id = ANY(:ids) AND kind <> 'final'
-""")
-"""What is written once and stays as it was; two of the same name would be one too many."""
-
 which = st.integers(0, 1)
+standing = st.sampled_from(["open", "open", "ended", "any"])
 many = st.sampled_from([1, 2, 5, 100])
 said_at_once = st.lists(
     st.sampled_from(["accept", "accept", "accept", "at_once", "refuse", "full", "reject", "nothing"]),
@@ -82,24 +61,24 @@ said_at_once = st.lists(
 )
 words = st.lists(st.sampled_from(["better", "better", "worse", "busy", "hopeless"]), min_size=1, max_size=6)
 lapses = st.sampled_from([1, 5, 30, 70, 100, 310, 1900])
-texts = st.lists(st.sampled_from(["here", "here", "here", "here", "missing", "slow"]), min_size=2, max_size=8)
+wishes = st.lists(st.sampled_from(["here", "here", "here", "here", "missing", "slow"]), min_size=2, max_size=8)
 
 
 class Lifecycle(RuleBasedStateMachine):
     runtime: Runtime
     clock: SettableClock
     watch: Session
+    texts: Texts
 
     def __init__(self) -> None:
         super().__init__()
         put_away(self.runtime)
         self.clock.now = SettableClock().now
-        self.world = World(self.runtime, self.clock, self._texts(), [self.look])
-        self.seen: dict[int, CJBatchState] = {}
-        self.fixed: dict[tuple[str, str], str] = {}
+        self.world = World(self.runtime, self.clock, self.texts)
+        self.texts.slow_ones_are_here = False
+        self.witness = Witness(self.watch, self.world.batches)
+        self.world.looks.append(self.witness.look)
         self.stalled: list[Claim] = []
-        self.retrying = False
-        self.is_checked = False
         self.steps = 0
         self.world.catch_up()
 
@@ -109,12 +88,6 @@ class Lifecycle(RuleBasedStateMachine):
         if is_planned:
             self.world.ring()
 
-    def _texts(self) -> Texts:
-        texts = self.runtime.content
-        assert isinstance(texts, Texts)
-        texts.slow_ones_are_here = False
-        return texts
-
     def batch(self, number: int) -> int:
         return self.world.batches[number % len(self.world.batches)]
 
@@ -122,7 +95,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.world.batches) < 2)
     @rule(
-        texts=texts,
+        texts=wishes,
         most=st.none() | st.integers(1, 60),
         threshold=st.sampled_from([None, 0.5, 0.8]),
         copies=st.integers(1, 2),
@@ -180,19 +153,11 @@ class Lifecycle(RuleBasedStateMachine):
             for batch_id in self.world.batches:
                 self.world.answer(Which(batch_id, "open", 100), words)
 
-    @rule(batch=which, most=many, words=words, newest=st.booleans())
-    def open_comparisons_are_answered(self, batch: int, most: int, words: list[str], *, newest: bool) -> None:
-        count = self.world.answer(Which(self.batch(batch), "open", most), words, newest=newest)
-        note(f"  {count} answers")
-
-    @rule(batch=which, most=many, words=words, newest=st.booleans())
-    def an_answer_comes_again(self, batch: int, most: int, words: list[str], *, newest: bool) -> None:
-        count = self.world.answer(Which(self.batch(batch), "ended", most), words, newest=newest)
-        note(f"  {count} answers")
-
-    @rule(batch=which, most=many, words=words)
-    def whatever_was_asked_is_answered(self, batch: int, most: int, words: list[str]) -> None:
-        self.world.answer(Which(self.batch(batch), "any", most), words)
+    @rule(to=st.builds(Which, which, standing, many), words=words, newest=st.booleans())
+    def answers_come(self, to: Which, words: list[str], *, newest: bool) -> None:
+        """Answer what is open, what was answered before, or any: also twice, too late, and before its 202."""
+        found = self.world.answer(replace(to, batch_id=self.batch(to.batch_id)), words, newest=newest)
+        note(f"  {found} answers")
 
     @rule(seconds=lapses, caught_up=st.booleans())
     def time_passes(self, seconds: int, *, caught_up: bool) -> None:
@@ -239,7 +204,7 @@ class Lifecycle(RuleBasedStateMachine):
     def an_operator_retries(self, batch: int) -> None:
         order = self.world.order(self.batch(batch))
         before = self.world.state(order.batch_id)
-        self.retrying = True
+        self.witness.is_retrying = True
         try:
             self.world.did(operate.retry(self.runtime, order))
         except OperationRefused as error:
@@ -247,7 +212,7 @@ class Lifecycle(RuleBasedStateMachine):
             assert before.state is not S.FAILED or not before.total_comparisons
         else:
             assert before.state in operate.RETRYABLE
-        self.retrying = False
+        self.witness.is_retrying = False
 
     @rule(batch=which, behind=st.integers(0, 1))
     def an_operator_recounts(self, batch: int, behind: int) -> None:
@@ -258,7 +223,7 @@ class Lifecycle(RuleBasedStateMachine):
         else:
             before, after = operate.recount(self.runtime, order)
             assert before == after
-            self.look()
+            self.witness.look()
 
     @precondition(lambda self: self.steps > STEPS // 2)
     @rule()
@@ -267,47 +232,10 @@ class Lifecycle(RuleBasedStateMachine):
 
     # --- what holds after every step -------------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Compare each state row with what it was before this one step."""
-        self.watch.expunge_all()
-        for row in self.watch.scalars(select(CJBatchState).where(CJBatchState.batch_id.in_(self.world.batches))):
-            self._compare(self.seen.get(row.batch_id, row), row)
-            self.seen[row.batch_id] = row
-        self.is_checked = False
-
-    def _compare(self, before: CJBatchState, now: CJBatchState) -> None:
-        arrow = (before.state, now.state)
-        if before.state is now.state:
-            assert now.result_version == before.result_version
-            assert now.state in LIVE or counters(before) == counters(now), "a batch that has ended counts no more"
-            return
-        event(" -> ".join(arrow))
-        if self.retrying:
-            assert arrow in REOPENED
-            assert now.result_version == before.result_version + 1
-        else:
-            assert arrow in ARROWS.keys() - REOPENED
-            assert now.version == before.version + 1
-
     @invariant()
     def batches_are_sound(self) -> None:
         self.steps += 1
-        if self.is_checked:
-            return
-        self.watch.expunge_all()
-        for batch_id in self.world.batches:
-            note(f"  {story_of(self.seen[batch_id])}")
-            assert_consistent(self.watch, batch_id)
-        self._assert_fixed()
-        self.is_checked = True
-
-    def _assert_fixed(self) -> None:
-        """Check that verdicts, events and snapshots that were once there stay there, as they were."""
-        rows = self.watch.execute(FACTS, {"ids": self.world.batches}).all()
-        found = {(what, name): fact for what, name, fact in rows}
-        assert len(found) == len(rows)
-        assert self.fixed.items() <= found.items()
-        self.fixed = found
+        self.witness.check()
 
     def teardown(self) -> None:
         if sys.exc_info()[0] is not None:
@@ -315,16 +243,6 @@ class Lifecycle(RuleBasedStateMachine):
             return
         self.world.all_goes_well()
         self.batches_are_sound()
-
-
-def counters(state: CJBatchState) -> tuple[int, int, int]:
-    return state.total_comparisons, state.completed_comparisons, state.failed_comparisons
-
-
-def story_of(state: CJBatchState) -> str:
-    total, completed, failed = counters(state)
-    due = f"{state.next_action} at {state.next_action_at:%H:%M:%S}" if state.next_action_at else "nothing due"
-    return f"batch {state.batch_id}: {state.state}, {completed} + {failed} of {total}, {due}"
 
 
 @pytest.fixture
@@ -343,22 +261,21 @@ def lifecycle(postgres_url: str, template_database: str, quiet: None) -> Iterato
         {"DATABASE_URL": url, "MAX_CONCURRENT_COMPARISONS": 20, "SCORE_STABILITY_THRESHOLD": 0.0}
     )
     built = runtimes.build(chosen, clock)
-    shared = runtimes.Runtime(built.settings, built.database, clock, built.provider, Texts())
+    texts = Texts()
     with built.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        watch = Session(connection)
-        yield type("Told", (Lifecycle,), {"runtime": shared, "clock": clock, "watch": watch})
+        around = {"runtime": replace(built, content=texts), "texts": texts, "clock": clock}
+        yield type("Told", (Lifecycle,), {**around, "watch": Session(connection)})
     built.database.close()
     drop_database(postgres_url, "cj_lifecycle")
 
 
 def test_batches_stay_sound_and_come_to_an_end_whatever_happens(lifecycle: type[Lifecycle]) -> None:
-    run_state_machine_as_test(
+    stateful.run_state_machine_as_test(
         lifecycle,
         settings=settings(
             max_examples=STORIES,
             stateful_step_count=STEPS,
             deadline=None,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )

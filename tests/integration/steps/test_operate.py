@@ -21,7 +21,8 @@ from cjtasks.store import batches
 from cjtasks.store.models import CJBatchState, ComparisonPair, OperatorAction, OutboxEvent, ScoreSnapshot
 from tests.checks import assert_consistent, assert_valid
 from tests.factories import batch_in, comparisons
-from tests.integration.lifecycle import Texts, Which, Wish, World
+from tests.integration.lifecycle import Which, Wish, World
+from tests.integration.lifecycle_voices import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
