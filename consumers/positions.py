@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, TopicPartition
-from sqlalchemy import or_, select, tuple_, update
+from sqlalchemy import literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from cjtasks.clients import kafka
@@ -123,7 +123,7 @@ class Positions:
                         or_(
                             KafkaPosition.caught_up_at.is_(None),
                             KafkaPosition.caught_up_at >= taken_at - BEHIND,
-                            self._steady[place] <= taken_at - BEHIND,
+                            literal(self._steady[place] <= taken_at - BEHIND),
                         ),
                     )
                     .values(caught_up_at=taken_at)
