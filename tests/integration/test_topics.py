@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # Its stubs forget to export it.
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource  # type: ignore[attr-defined]  # Its stubs forget to export it.
 from confluent_kafka.cimpl import NewTopic
 
 from cjtasks.clients import kafka
@@ -43,9 +43,10 @@ def ensured(settings: Settings) -> dict[str, Any]:
 
 
 def option(client: AdminClient, topic: str, name: str) -> str | None:
+    """Return an option that was set on the topic itself; None where it only has the broker's default."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    found: str | None = client.describe_configs([resource])[resource].result(timeout=20)[name].value
-    return found
+    entry = client.describe_configs([resource])[resource].result(timeout=20)[name]
+    return entry.value if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value else None
 
 
 def test_every_topic_of_the_settings_is_made(settings: Settings) -> None:
