@@ -63,6 +63,7 @@ class Loop:
         self._positions = Positions(runtime.database, runtime.clock)
         self._refused: Exception | None = None
         self._astray = False
+        self._gaps: dict[Place, tuple[int, int]] = {}
         self._silent_until = 0.0
         self._next_sweep = 0.0
         self._next_look = 0.0
@@ -150,15 +151,28 @@ class Loop:
         return False
 
     def _in_order(self, polled: Sequence[KafkaMessage]) -> list[KafkaMessage]:
-        """Leave out what a rebalance between two polls made stale: not ours any more, or read twice."""
+        """Leave out what is not ours any more or was read before, and what follows a gap that was not read twice."""
         following = dict(self._positions.expected)
         kept = []
         for message in polled:
             place, offset = _place(message), message.offset() or 0
-            if place in following and offset >= following[place]:
-                following[place] = offset + 1
-                kept.append(message)
+            if place not in following or offset < following[place]:
+                continue
+            if offset > following[place] and self._is_new_gap(place, following[place], offset):
+                del following[place]
+                continue
+            following[place] = offset + 1
+            kept.append(message)
         return kept
+
+    def _is_new_gap(self, place: Place, expected: int, found: int) -> bool:
+        """Read once more where offsets are missing: only a gap that is there again is Kafka's own, such as a marker."""
+        if self._gaps.get(place) == (expected, found):
+            return False
+        self._gaps[place] = (expected, found)
+        self._astray = True
+        log.warning("offsets are missing", partition=f"{place[0]}[{place[1]}]", expected=expected, found=found)
+        return True
 
     def _store(self, messages: Sequence[KafkaMessage]) -> None:
         now = self._runtime.clock()

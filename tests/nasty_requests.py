@@ -20,6 +20,11 @@ def essays(*ids: str) -> dict[str, Any]:
     return {"essays_for_cj": [{"essay_id": one, "text_storage_id": f"{n:032x}"} for n, one in enumerate(ids)]}
 
 
+def endless(name: str) -> str:
+    """Return an id that no compression makes fit into an index."""
+    return "".join(own(f"{name}-{n}") for n in range(500))
+
+
 def asked(name: str, becomes: Becomes, says: str = "", data: dict[str, Any] | None = None, **envelope: Any) -> Case:
     return Case(name, Kind.REQUEST, request(name, data, **envelope), becomes, says)
 
@@ -59,7 +64,7 @@ def _requests_against_the_contract() -> Iterator[Case]:
     yield asked("an entity id of NUL characters", Becomes.SET_ASIDE, "data: entity_id: ", {"entity_id": "\0"})
     yield asked("essays that are a number", Becomes.SET_ASIDE_AND_TOLD, "data: essays_for_cj: ", {"essays_for_cj": 3})
     yield asked("an unknown course", Becomes.SET_ASIDE_AND_TOLD, "data: course_code: ", {"course_code": "\0"})
-    long = {"entity_id": own("long") * 500, "course_code": 1}
+    long = {"entity_id": endless("long"), "course_code": 1}
     yield asked(
         "a course that is a number in a batch with an endless id",
         Becomes.SET_ASIDE_AND_TOLD,
@@ -78,8 +83,8 @@ def _requests_that_are_refused() -> Iterator[Case]:
     yield asked(
         "an essay twice but for a NUL character", Becomes.REFUSED, "essays_for_cj.1.essay_id", essays("a", "a\0")
     )
-    yield asked("an endless essay id", Becomes.REFUSED, "essays_for_cj.1.essay_id", essays("a", "é" * LONGEST_ID))
-    yield asked("an endless batch id", Becomes.REFUSED, "entity_id", {"entity_id": own("endless") * 500})
+    yield asked("an endless essay id", Becomes.REFUSED, "essays_for_cj.1.essay_id", essays("a", endless("essay")))
+    yield asked("an endless batch id", Becomes.REFUSED, "entity_id", {"entity_id": endless("batch")})
     for user in ("", " ", "\0"):
         yield asked(f"a user called {user!r}", Becomes.REFUSED, "user_id", {"user_id": user})
     for name, value in {"provider_override": "nobody", "reasoning_effort": "much", "output_verbosity": "loud"}.items():
@@ -100,7 +105,7 @@ def _requests_that_are_refused() -> Iterator[Case]:
 def _requests_that_are_only_odd() -> Iterator[Case]:
     for budget in (True, "9", -1, 0, 2.5, None, 10**27, [3], float("nan")):
         yield asked(f"a budget of {budget}", Becomes.OPENED, metadata={"max_comparisons": budget})
-    limit = {"entity_id": own("limit") * 55, **essays("a" * LONGEST_ID, "b" * LONGEST_ID)}
+    limit = {"entity_id": endless("limit")[:LONGEST_ID], **essays(*(endless(one)[:LONGEST_ID] for one in "ab"))}
     yield asked("ids at the limit", Becomes.OPENED, data=limit)
     long = {"language": "x" * 5000, "user_id": "u" * 3000, "org_id": "o" * 3000}
     yield asked("names longer than the platform's columns", Becomes.OPENED, data=long)

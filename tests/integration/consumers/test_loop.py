@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 import redis
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
 from cjtasks.celery import ANSWERS
 from cjtasks.dev.servers import LOOPBACK, Launch, free_port, start, stop
@@ -217,4 +217,17 @@ def test_a_process_that_is_told_to_stop_finishes_what_it_polled(pipeline: Pipeli
     finally:
         stop(process, signal.SIGKILL, 10)
     with pipeline.running():
+        pipeline.assert_each_landed_once()
+
+
+def test_markers_of_transactions_leave_gaps_that_are_read_twice_and_passed(pipeline: Pipeline) -> None:
+    producer = Producer({"bootstrap.servers": pipeline.servers, "transactional.id": pipeline.callbacks})
+    producer.init_transactions(20)
+    values = [b"first", b"second", b"third"]
+    with pipeline.running():
+        for value in values:
+            producer.begin_transaction()
+            producer.produce(pipeline.callbacks, value, partition=1)
+            producer.commit_transaction(20)
+        pipeline.written += [(pipeline.callbacks, value) for value in values]
         pipeline.assert_each_landed_once()
