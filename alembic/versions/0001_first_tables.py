@@ -178,6 +178,22 @@ def _essays() -> None:
     )
 
 
+def _verdict() -> list[sa.Column[object]]:
+    return [
+        _moment("judged_at"),
+        *_texts("winner"),
+        sa.Column("confidence", sa.Float()),
+        *_texts("justification", "error_code", "error_message", "error_service"),
+        sa.Column("error_details", postgresql.JSONB()),
+        *_texts("provider", "model"),
+        sa.Column("response_time_ms", sa.BigInteger()),
+        sa.Column("prompt_tokens", sa.BigInteger()),
+        sa.Column("completion_tokens", sa.BigInteger()),
+        sa.Column("total_tokens", sa.BigInteger()),
+        sa.Column("cost", sa.Float()),
+    ]
+
+
 def _pairs() -> None:
     op.create_table(
         "cj_comparison_pairs",
@@ -196,17 +212,7 @@ def _pairs() -> None:
         *_texts("request_id", "last_error_request_id", "prompt_sha256"),
         _moment("submitted_at"),
         _moment("completed_at"),
-        _moment("judged_at"),
-        *_texts("winner"),
-        sa.Column("confidence", sa.Float()),
-        *_texts("justification", "error_code", "error_message", "error_service"),
-        sa.Column("error_details", postgresql.JSONB()),
-        *_texts("provider", "model"),
-        sa.Column("response_time_ms", sa.BigInteger()),
-        sa.Column("prompt_tokens", sa.BigInteger()),
-        sa.Column("completion_tokens", sa.BigInteger()),
-        sa.Column("total_tokens", sa.BigInteger()),
-        sa.Column("cost", sa.Float()),
+        *_verdict(),
         _flag("late"),
         sa.UniqueConstraint("cj_batch_id", "iteration", "ordinal", name="uq_cj_comparison_pairs_cj_batch_id"),
         sa.UniqueConstraint("request_correlation_id", name="uq_cj_comparison_pairs_request_correlation_id"),
