@@ -47,7 +47,7 @@ dev: setup ## Run the stack, the fakes and every process until Ctrl-C
 test: setup ## Run every test; those that need a Kafka broker are skipped aloud where none can run
 	@$(VENV)/bin/pytest $(ARGS)
 
-test-deep: setup ## Tell 5,000 longer stories of batches (about an hour; CJ_TEST_STORIES=... for another number)
+test-deep: setup ## Tell 5,000 longer stories of batches (half an hour; CJ_TEST_STORIES=... for another number)
 	@CJ_TEST_STORIES=$${CJ_TEST_STORIES:-5000} $(VENV)/bin/pytest --timeout=0 tests/integration/test_state_machine.py $(ARGS)
 
 check: setup ## Check format, lint, types and the direction of imports

@@ -43,20 +43,23 @@ def told(platform: EagerPlatform, batch_id: str, kind: str) -> dict[str, Any]:
     return event.data
 
 
-def test_what_is_counted_and_charged_is_what_was_judged(eager_cj: EagerPlatform) -> None:
-    """Neither errors, nor duplicates, nor an estimate from the number of essays."""
-    eager_cj.provider.change({"error_rate": 0.1, "error_codes": ["QUOTA_EXCEEDED"], "duplicate_rate": 0.5, "seed": 4})
+def test_what_is_counted_and_charged_is_what_was_judged(database_url: str) -> None:
+    """Neither errors, nor duplicates, nor an estimate from the number of essays.
 
-    batch_id = eager_cj.run(texts(8), max_comparisons=40)
+    Which answers fail is chance, so many of them do, and the batch is allowed to do badly.
+    """
+    with eager_platform(database_url, MIN_SUCCESS_RATE_THRESHOLD=0.05) as platform:
+        platform.provider.change({"error_rate": 0.4, "error_codes": ["QUOTA_EXCEEDED"], "duplicate_rate": 0.5})
+        batch_id = platform.run(texts(8), max_comparisons=40)
 
-    row = eager_cj.state(batch_id)
-    judged = Counter(pair.status for pair in row.batch_upload.comparison_pairs)
-    assert judged[ComparisonStatus.FAILED] > 0
-    completed = judged[ComparisonStatus.COMPLETED]
-    assert row.completed_comparisons == completed
-    assert told(eager_cj, batch_id, "result")["assessment_metadata"]["comparison_count"] == completed
-    assert told(eager_cj, batch_id, "consumption")["quantity"] == completed
-    assert sum(essay.comparison_count for essay in row.batch_upload.essays) == 2 * completed
+        row = platform.state(batch_id)
+        judged = Counter(pair.status for pair in row.batch_upload.comparison_pairs)
+        assert judged[ComparisonStatus.FAILED] > 0
+        completed = judged[ComparisonStatus.COMPLETED]
+        assert row.completed_comparisons == completed
+        assert told(platform, batch_id, "result")["assessment_metadata"]["comparison_count"] == completed
+        assert told(platform, batch_id, "consumption")["quantity"] == completed
+        assert sum(essay.comparison_count for essay in row.batch_upload.essays) == 2 * completed
 
 
 def test_the_model_named_is_the_one_that_judged_most(eager_cj: EagerPlatform) -> None:
