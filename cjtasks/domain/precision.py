@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dposv, dpotrf, dpotri
 from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Information:
     def solve(self, right: FloatArray, tolerance: float = _TOLERANCE) -> FloatArray:
         """Return H^-1 right for (n,) or (n, columns); `tolerance` bounds the residual relative to each column."""
         if self.pairs.n <= _DENSE_SOLVE:
-            return np.asarray(cho_solve(cho_factor(self.lower(), lower=True, overwrite_a=True), right), np.float64)
+            return np.asarray(dposv(self.lower(), right, lower=1, overwrite_a=1)[1].reshape(right.shape))
         columns = right.reshape(self.pairs.n, -1)
         return _conjugate_gradients(self, columns, tolerance).reshape(right.shape)
 
@@ -93,9 +92,9 @@ class DenseSpread:
             return cls(np.zeros((0, 0)), 0.0)
         factor, _ = dpotrf(information.lower(), lower=1, overwrite_a=1, clean=0)
         log_determinant = 2 * float(np.log(np.diag(factor)).sum())
-        inverse = np.tril(dpotri(factor, lower=1, overwrite_c=1)[0])
-        inverse += np.tril(inverse, -1).T
-        return cls(inverse - 1 / (n * information.prior_precision), log_determinant)
+        lower, _ = dpotri(factor, lower=1, overwrite_c=1)  # Zeros above the diagonal, as `lower` set them.
+        lower[np.diag_indices(n)] /= 2
+        return cls(lower + lower.T - 1 / (n * information.prior_precision), log_determinant)
 
     def times(self, vector: FloatArray) -> FloatArray:
         return np.asarray(self.covariance @ vector)

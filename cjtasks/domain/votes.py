@@ -48,7 +48,7 @@ class Pairs:
     n: int
 
     def lead(self, scores: FloatArray) -> FloatArray:
-        """Return how far the first essay of each pair is ahead; (n,) or (n, columns) to (pairs,) or (pairs, columns)."""
+        """Return how far the first essay of each pair is ahead, (n,) to (pairs,)."""
         return scores[self.low] - scores[self.high]
 
     def over_essays(self, of_low: FloatArray, of_high: FloatArray) -> FloatArray:
