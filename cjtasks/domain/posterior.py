@@ -10,6 +10,7 @@ are those of Laplace's method carried to second order (Tierney and Kadane 1986; 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from cjtasks.domain.votes import FloatArray, Votes
 
 _MOST_STEPS = 100
-_LAST_STEP = 1e-6  # Logits; Newton's method then leaves far less than that.
-_STEP_TOLERANCE = 1e-3  # Relative; the next step corrects what an inexact one leaves.
+_LAST_STEP = 1e-4  # Logits; what Newton's method then leaves is about its square.
+_STEP_TOLERANCE = 1e-3  # Relative, so that an inexact step leaves no more either.
 # The cubic terms of the second order are u'Cu / 8 and a sum over pairs of pairs. That sum would cost the square of
 # the pairs; on simulated sessions of 30 and 100 essays it is close to 0.025 u'Cu.
 _CUBIC = 1 / 8 + 0.025
@@ -77,7 +78,7 @@ def at(votes: Votes, prior_sd: float, *, start: FloatArray | None = None, noise:
     widths = at_mode.difference_variances(votes.pairs.low, votes.pairs.high)
     skew = _skew(votes, scores, widths)
     shift = at_mode.times(skew) / 2
-    mean = scores + shift - shift.mean() if scores.size else scores
+    mean = _centred(scores + shift)
     spread = _spread(_averaged_information(votes, mean, widths, prior_sd), noise)
     log_marginal = np.nan
     if isinstance(at_mode, DenseSpread):
@@ -94,12 +95,14 @@ def mode(votes: Votes, prior_sd: float, *, start: FloatArray | None = None) -> F
     if not prior_sd > 0:
         raise ValueError(f"prior_sd must be above 0, got {prior_sd}")
     scores = np.zeros(votes.pairs.n) if start is None else start
+    if not votes.count.size:
+        return np.zeros(votes.pairs.n)
     for _ in range(_MOST_STEPS):
         step = information(votes, scores, prior_sd).solve(_gradient(votes, scores, prior_sd), _STEP_TOLERANCE)
         scores = scores + _damping(float(np.max(np.abs(votes.pairs.lead(step)), initial=0.0))) * step
         if np.max(np.abs(step), initial=0.0) <= _LAST_STEP:
             break
-    return scores - scores.mean() if scores.size else scores
+    return _centred(scores)
 
 
 def information(votes: Votes, scores: FloatArray, prior_sd: float) -> Information:
@@ -111,6 +114,10 @@ def information(votes: Votes, scores: FloatArray, prior_sd: float) -> Informatio
 def _gradient(votes: Votes, scores: FloatArray, prior_sd: float) -> FloatArray:
     expected = votes.count * expit(votes.pairs.lead(scores))
     return votes.wins - votes.pairs.over_essays(expected, votes.count - expected) - scores / prior_sd**2
+
+
+def _centred(scores: FloatArray) -> FloatArray:
+    return np.asarray(scores - scores.sum() / max(scores.size, 1))
 
 
 def _damping(stride: float) -> float:
@@ -145,9 +152,9 @@ def _skew(votes: Votes, scores: FloatArray, widths: FloatArray) -> FloatArray:
 def _first_order(votes: Votes, scores: FloatArray, prior_sd: float, log_determinant: float) -> float:
     """Return Laplace's log marginal likelihood, relative to that of no differences (every P = 1/2)."""
     lead = votes.pairs.lead(scores)
-    likelihood = votes.low_wins @ log_expit(lead) + votes.high_wins @ log_expit(-lead)
-    gain = float(likelihood) + float(votes.count.sum()) * np.log(2)
-    return gain - (scores @ scores / prior_sd**2 + log_determinant) / 2 - scores.size * np.log(prior_sd)
+    likelihood = float(votes.low_wins @ log_expit(lead) + votes.high_wins @ log_expit(-lead))
+    gain = likelihood + float(votes.count.sum()) * math.log(2)
+    return gain - (float(scores @ scores) / prior_sd**2 + log_determinant) / 2 - scores.size * math.log(prior_sd)
 
 
 def _quartic(votes: Votes, scores: FloatArray, widths: FloatArray) -> float:

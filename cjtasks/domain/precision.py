@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dposv, dpotrf, dpotri
 from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Information:
     def solve(self, right: FloatArray, tolerance: float = _TOLERANCE) -> FloatArray:
         """Return H^-1 right for (n,) or (n, columns); `tolerance` bounds the residual relative to each column."""
         if self.pairs.n <= _DENSE_SOLVE:
-            return np.asarray(cho_solve(cho_factor(self.lower(), lower=True, overwrite_a=True), right), np.float64)
+            return np.asarray(dposv(self.lower(), right, lower=1, overwrite_a=1)[1].reshape(right.shape))
         columns = right.reshape(self.pairs.n, -1)
         return _conjugate_gradients(self, columns, tolerance).reshape(right.shape)
 
@@ -93,9 +92,9 @@ class DenseSpread:
             return cls(np.zeros((0, 0)), 0.0)
         factor, _ = dpotrf(information.lower(), lower=1, overwrite_a=1, clean=0)
         log_determinant = 2 * float(np.log(np.diag(factor)).sum())
-        inverse = np.tril(dpotri(factor, lower=1, overwrite_c=1)[0])
-        inverse += np.tril(inverse, -1).T
-        return cls(inverse - 1 / (n * information.prior_precision), log_determinant)
+        lower, _ = dpotri(factor, lower=1, overwrite_c=1)  # Zeros above the diagonal, as `lower` set them.
+        lower[np.diag_indices(n)] /= 2
+        return cls(lower + lower.T - 1 / (n * information.prior_precision), log_determinant)
 
     def times(self, vector: FloatArray) -> FloatArray:
         return np.asarray(self.covariance @ vector)
@@ -110,7 +109,9 @@ class DenseSpread:
     def draws(self, count: int, rng: np.random.Generator) -> FloatArray:
         """Draw by a Cholesky factor; a constant put back for the missing direction is centred away again."""
         n = len(self.covariance)
-        lifted = self.covariance + np.trace(self.covariance) / max(n, 1) ** 2
+        if n < 2:
+            return np.zeros((count, n))
+        lifted = self.covariance + np.trace(self.covariance) / n**2
         lifted[np.diag_indices(n)] *= 1 + n * np.finfo(np.float64).eps
         drawn = rng.standard_normal((count, n)) @ np.linalg.cholesky(lifted).T
         return np.asarray(drawn - drawn.mean(axis=1, keepdims=True))
@@ -177,11 +178,12 @@ class SampledSpread:
 
     def _weights(self, first: IntArray, second: IntArray) -> FloatArray:
         """Look up the weight of each pair, 0 where the two were not compared."""
-        pairs = self.information.pairs
-        known = pairs.low * pairs.n + pairs.high
-        wanted = np.minimum(first, second) * pairs.n + np.maximum(first, second)
-        place = np.searchsorted(known, wanted).clip(0, max(known.size - 1, 0))
-        return np.where(known[place] == wanted, self.information.weights[place], 0.0)
+        pairs, n = self.information.pairs, self.information.pairs.n
+        known = np.append(pairs.low * n + pairs.high, n * n)  # The last is above all others and weighs nothing.
+        weights = np.append(self.information.weights, 0.0)
+        wanted = np.minimum(first, second) * n + np.maximum(first, second)
+        place = np.searchsorted(known, wanted)
+        return np.where(known[place] == wanted, weights[place], 0.0)
 
 
 def _pull(information: Information, noise: Noise) -> FloatArray:

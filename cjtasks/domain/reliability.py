@@ -12,6 +12,7 @@ intervals are wide, and their scores say nothing about each other. `scoring.fit`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -117,8 +118,8 @@ def assess(
 
 def _mixture(weighed: Evidence, n: int) -> Mixture:
     """Leave out fits that count for nothing: each holds a whole covariance."""
-    kept = np.flatnonzero(weighed.weights > _NEGLIGIBLE)
-    return Mixture(n, [weighed.fits[place] for place in kept], weighed.weights[kept])
+    kept = weighed.weights > _NEGLIGIBLE
+    return Mixture(n, list(compress(weighed.fits, kept)), weighed.weights[kept])
 
 
 def _claims(weighed: Evidence, means: FloatArray, draws: FloatArray) -> Claims:

@@ -41,14 +41,14 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of different essays among `n`, regardless of order."""
+    """Pairs of different essays among `n`, each once whatever its order, sorted by both."""
 
     low: IntArray  # (pairs,) the smaller index of each pair.
     high: IntArray  # (pairs,)
     n: int
 
     def lead(self, scores: FloatArray) -> FloatArray:
-        """Return how far the first essay of each pair is ahead; (n,) or (n, columns) to (pairs,) or (pairs, columns)."""
+        """Return how far the first essay of each pair is ahead, (n,) to (pairs,)."""
         return scores[self.low] - scores[self.high]
 
     def over_essays(self, of_low: FloatArray, of_high: FloatArray) -> FloatArray:
