@@ -1,4 +1,4 @@
-"""Who beat whom how often, in a table for few essays and by pairs for many, and what the Bradley-Terry model makes of it.
+"""Who beat whom how often, and what the Bradley-Terry model makes of it: a table for few essays, pairs for many.
 
 Essay i beats essay j with probability 1 / (1 + exp(score_j - score_i)). A comparison of an essay with itself needs no
 case of its own: it adds a win and a loss, 1 to the expected wins and 1/2 to the information.
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # Up to here a dense Cholesky factor is the fastest; beyond it memory grows with the comparisons only.
 _DENSE_LIMIT = 150
 _FARTHEST = 700.0  # Logits: exp of more than 709 overflows.
-_LOOSEST, _BY_STRIDE = 0.1, 0.1
 
 
 class Moments(NamedTuple):
@@ -37,11 +36,13 @@ class Moments(NamedTuple):
 class Misfit(NamedTuple):
     """Sums over an essay's comparisons; both essays of a comparison have the same residual but for its sign."""
 
+    information: FloatArray  # (n,) of p (1 - p), which is what a squared residual is expected to be.
     squared: FloatArray  # (n,) of the squared residuals.
     standardised: FloatArray  # (n,) of the squared residuals, each over its p (1 - p).
 
 
-class Components(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Components:
     """Groups of essays that comparisons join; only within one do scores have a common scale."""
 
     count: int
@@ -50,13 +51,12 @@ class Components(NamedTuple):
     def total(self, values: FloatArray) -> FloatArray | float:
         """Give every essay the sum over its component."""
         if self.count == 1:
-            return float(values.sum())
-        return np.bincount(self.label, values, self.count)[self.label]
+            return float(np.add.reduce(values))
+        return np.asarray(np.bincount(self.label, values, self.count)[self.label], np.float64)
 
     def size(self) -> FloatArray | float:
-        if self.count == 1:
-            return float(self.label.size)
-        return np.bincount(self.label)[self.label].astype(np.float64)
+        """Give every essay the number of essays in its component."""
+        return float(self.label.size) if self.count == 1 else self.total(np.ones(self.label.size))
 
     def centred(self, values: FloatArray) -> FloatArray:
         return values - self.total(values) / self.size()
@@ -85,13 +85,22 @@ class Outcomes(Protocol):
     def stride(self, step: FloatArray) -> float:
         """Return by how much a step changes the difference of two compared essays at most."""
 
-    def tolerance(self, stride: float) -> float:
-        """Return how inexact, relatively, a Newton step may be when the one before went so far; 0 is exact."""
-
     def newton_step(self, moments: Moments, gap: FloatArray, tolerance: float) -> FloatArray:
-        """Return the change of scores that would raise the expected wins by `gap` if they were linear."""
+        """Return the change of scores that would raise the expected wins by `gap` if they were linear in the scores.
+
+        The step may be inexact by about `tolerance`, relatively. Raises LinAlgError where rounding leaves no answer.
+        """
 
     def misfit(self, scores: FloatArray) -> Misfit: ...
+
+
+def check_indices(names: str, some: IntArray, others: IntArray, n: int) -> None:
+    """Raise ValueError with `names` unless both arrays are (m,) indices from 0 to n - 1."""
+    if some.ndim != 1 or some.shape != others.shape:
+        raise ValueError(f"{names} must be equally long, got {some.shape} and {others.shape}")
+    for essays in (some, others) if some.size else ():
+        if essays.min() < 0 or essays.max() >= n:
+            raise ValueError(f"{names} must be indices from 0 to {n - 1}")
 
 
 def count_outcomes(winners: IntArray, losers: IntArray, n: int) -> Outcomes:
@@ -99,9 +108,10 @@ def count_outcomes(winners: IntArray, losers: IntArray, n: int) -> Outcomes:
     return OutcomeTable.of(winners, losers, n) if n <= _DENSE_LIMIT else OutcomePairs.of(winners, losers, n)
 
 
-def odds_against(lead: FloatArray) -> FloatArray:
-    """Return (1 - p) / p where p is the probability of winning with a lead of so many logits."""
-    return np.exp(np.minimum(-lead, _FARTHEST))
+def odds_against(lag: FloatArray) -> FloatArray:
+    """Return (1 - p) / p where p is the probability of winning from so many logits behind; `lag` is overwritten."""
+    np.minimum(lag, _FARTHEST, out=lag)
+    return np.exp(lag, out=lag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +137,22 @@ class OutcomeTable:
         return self.beaten @ values - values @ self.beaten
 
     def moments(self, scores: FloatArray) -> Moments:
-        chance = 1 / (1 + odds_against(np.subtract.outer(scores, scores)))
+        against, each = self._odds_against(scores), np.ones(scores.size)
+        chance = 1 / (1 + against)
         weights = self.met * chance
-        expected = weights.sum(axis=1)
-        weights *= chance.T
-        return Moments(expected, weights.sum(axis=1), weights)
+        # A product with ones is the fastest sum over rows of this size.
+        expected = weights @ each
+        weights *= chance
+        weights *= against
+        return Moments(expected, weights @ each, weights)
+
+    def _odds_against(self, scores: FloatArray) -> FloatArray:
+        return odds_against(scores - scores[:, None])
 
     def stride(self, step: FloatArray) -> float:
-        return float(np.max(np.abs(np.subtract.outer(step, step)), where=self.met > 0, initial=0.0))
+        return float(np.max(np.abs(step - step[:, None]) * (self.met > 0)))
 
-    def tolerance(self, stride: float) -> float:  # noqa: ARG002  A dense factor is always exact.
-        return 0.0
-
-    def newton_step(self, moments: Moments, gap: FloatArray, tolerance: float) -> FloatArray:  # noqa: ARG002  As above.
+    def newton_step(self, moments: Moments, gap: FloatArray, tolerance: float) -> FloatArray:  # noqa: ARG002  Exact.
         return solve_dense(moments.weights, moments.information, gap, self._lift(moments.information))
 
     def _lift(self, information: FloatArray) -> FloatArray | float:
@@ -149,10 +162,15 @@ class OutcomeTable:
         return lift if components.count == 1 else np.equal.outer(components.label, components.label) * lift
 
     def misfit(self, scores: FloatArray) -> Misfit:
-        against = odds_against(np.subtract.outer(scores, scores))
+        against, each = self._odds_against(scores), np.ones(scores.size)
+        chance = 1 / (1 + against)
+        upset = against * chance
+        information = self.met * upset
+        information *= chance
         standardised = self.beaten * against
-        squared = self.beaten * (1 / (1 + against)).T ** 2
-        return Misfit(squared.sum(axis=0) + squared.sum(axis=1), standardised.sum(axis=0) + standardised.sum(axis=1))
+        squared = self.beaten * upset
+        squared *= upset
+        return Misfit(information @ each, squared @ each + each @ squared, standardised @ each + each @ standardised)
 
 
 def _components_of_table(met: FloatArray) -> Components:
@@ -165,10 +183,11 @@ def _components_of_table(met: FloatArray) -> Components:
 
 def _reached(met: FloatArray, essay: int) -> NDArray[np.bool_]:
     """Return which essays a chain of comparisons joins to `essay`."""
-    reached, before = met[essay] > 0, 0
+    reached = np.asarray(met[essay] > 0)
     reached[essay] = True
-    while (now := np.count_nonzero(reached)) > before:
-        reached, before = (met @ reached > 0) | reached, now
+    before = 0
+    while before < (now := int(np.count_nonzero(reached))) < len(met):
+        reached, before = np.asarray((met @ reached > 0) | reached), now
     return reached
 
 
@@ -194,36 +213,49 @@ class OutcomePairs:
         losses = np.bincount(losers, minlength=n)
         return cls(winner, pairs.indices.astype(np.int64), pairs.data, pairs, wins, wins + losses, components)
 
+    @property
+    def losses(self) -> FloatArray:
+        return self.comparisons - self.wins
+
     def over_opponents(self, values: FloatArray) -> FloatArray:
-        return self.pairs @ values + self.pairs.T @ values
+        return np.asarray(self.pairs @ values + self.pairs.T @ values)
 
     def beaten_less_beating(self, values: FloatArray) -> FloatArray:
-        return self.pairs @ values - self.pairs.T @ values
+        return np.asarray(self.pairs @ values - self.pairs.T @ values)
 
     def moments(self, scores: FloatArray) -> Moments:
-        chance = 1 / (1 + odds_against(scores[self.winner] - scores[self.loser]))
-        won = self.count * chance
-        lost = self.count - won
-        weights = lost * chance
-        return Moments(self._over_essays(won, lost), self._over_essays(weights, weights), weights)
+        against = self._odds_against(scores)
+        chance = 1 / (1 + against)
+        weights = self.count * chance
+        won_by_winner, won_by_loser = self.over_essays(weights)
+        weights *= chance
+        weights *= against
+        return Moments(won_by_winner - won_by_loser + self.losses, np.add(*self.over_essays(weights)), weights)
 
-    def _over_essays(self, of_winner: FloatArray, of_loser: FloatArray) -> FloatArray:
-        """Sum what each pair gives to its winner and to its loser, (pairs,) to (n,)."""
-        n = self.pairs.shape[0]
-        return np.bincount(self.winner, of_winner, n) + np.bincount(self.loser, of_loser, n)
+    def _odds_against(self, scores: FloatArray) -> FloatArray:
+        lag = scores[self.loser]
+        lag -= scores[self.winner]
+        return odds_against(lag)
+
+    def over_essays(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sum (pairs,) values over the winners and over the losers, (n,) each."""
+        n = self.wins.size
+        won, lost = np.bincount(self.winner, values, n), np.bincount(self.loser, values, n)
+        return np.asarray(won, np.float64), np.asarray(lost, np.float64)
 
     def stride(self, step: FloatArray) -> float:
         return float(np.max(np.abs(step[self.winner] - step[self.loser])))
 
-    def tolerance(self, stride: float) -> float:
-        return min(_LOOSEST, _BY_STRIDE * stride)
-
     def newton_step(self, moments: Moments, gap: FloatArray, tolerance: float) -> FloatArray:
         weights = csr_array((moments.weights, self.pairs.indices, self.pairs.indptr), shape=self.pairs.shape)
-        return solve_sparse(weights, moments.information, gap, tolerance)
+        return self.components.centred(solve_sparse(weights, moments.information, gap, tolerance))
 
     def misfit(self, scores: FloatArray) -> Misfit:
-        against = odds_against(scores[self.winner] - scores[self.loser])
-        standardised = self.count * against
-        squared = self.count * (1 / (1 + 1 / against)) ** 2
-        return Misfit(self._over_essays(squared, squared), self._over_essays(standardised, standardised))
+        against = self._odds_against(scores)
+        chance = 1 / (1 + against)
+        upset = against * chance
+        squared = self.count * upset
+        information = np.add(*self.over_essays(squared * chance))
+        squared *= upset
+        against *= self.count
+        return Misfit(information, np.add(*self.over_essays(squared)), np.add(*self.over_essays(against)))

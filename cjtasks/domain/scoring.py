@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cjtasks.domain.newton import solve
-from cjtasks.domain.outcomes import count_outcomes, odds_against
+from cjtasks.domain.newton import EPSILON, adjusted, solve
+from cjtasks.domain.outcomes import check_indices, count_outcomes, odds_against
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,7 @@ class JudgeFit(NamedTuple):
     comparisons: IntArray  # (judges,)
 
 
-def fit(winners: IntArray, losers: IntArray, n: int, *, epsilon: float = 0.3) -> BradleyTerryFit:
+def fit(winners: IntArray, losers: IntArray, n: int, *, epsilon: float = EPSILON) -> BradleyTerryFit:
     """Estimate the scores of `n` essays from (m,) winners' and (m,) losers' indices, each from 0 to n - 1.
 
     Raises ValueError naming the argument that is out of range; `epsilon` is in wins, above 0 and at most 0.5.
@@ -85,10 +85,10 @@ def judge_fit(winners: IntArray, losers: IntArray, judges: IntArray, scores: Flo
 
     Raises ValueError naming the argument that does not fit the others.
     """
-    _check_outcomes(winners, losers, scores.size)
+    check_indices("winners and losers", winners, losers, scores.size)
     if judges.shape != winners.shape or judges.min(initial=0) < 0:
         raise ValueError(f"judges must be as many as winners and not negative, got {judges.shape}")
-    against = odds_against(scores[winners] - scores[losers])
+    against = odds_against(scores[losers] - scores[winners])
     chance = 1 / (1 + against)
     lost = against * chance
     comparisons = np.bincount(judges)
@@ -109,15 +109,7 @@ def _check(winners: IntArray, losers: IntArray, n: int, epsilon: float) -> None:
         raise ValueError(f"n must not be negative, got {n}")
     if not 0 < epsilon <= _MAX_EPSILON:
         raise ValueError(f"epsilon must be above 0 and at most {_MAX_EPSILON}, got {epsilon}")
-    _check_outcomes(winners, losers, n)
-
-
-def _check_outcomes(winners: IntArray, losers: IntArray, n: int) -> None:
-    if winners.ndim != 1 or winners.shape != losers.shape:
-        raise ValueError(f"winners and losers must be equally long, got {winners.shape} and {losers.shape}")
-    for essays in (winners, losers) if winners.size else ():
-        if essays.min() < 0 or essays.max() >= n:
-            raise ValueError(f"winners and losers must be indices from 0 to {n - 1}")
+    check_indices("winners and losers", winners, losers, n)
 
 
 def _seen(winners: IntArray, losers: IntArray, n: int) -> NDArray[np.bool_]:
@@ -130,8 +122,7 @@ def _seen(winners: IntArray, losers: IntArray, n: int) -> NDArray[np.bool_]:
 def _fit(winners: IntArray, losers: IntArray, n: int, epsilon: float) -> BradleyTerryFit:
     """Fit essays that all have comparisons."""
     outcomes = count_outcomes(winners, losers, n)
-    wins, comparisons = outcomes.wins, outcomes.comparisons
-    solution = solve(outcomes, epsilon + (comparisons - 2 * epsilon) / comparisons * wins)
+    solution = solve(outcomes, adjusted(outcomes.wins, outcomes.comparisons, epsilon))
     if not solution.converged:
         solution = solve(outcomes, _smoothed_wins(outcomes, epsilon))._replace(converged=False)
     return _report(outcomes, solution)
@@ -149,8 +140,7 @@ def _smoothed_wins(outcomes: Outcomes, epsilon: float) -> FloatArray:
 
 
 def _report(outcomes: Outcomes, solution: Solution) -> BradleyTerryFit:
-    information = outcomes.moments(solution.scores).information
-    squared, standardised = outcomes.misfit(solution.scores)
+    information, squared, standardised = outcomes.misfit(solution.scores)
     ssr, separation = _reliability(solution.scores, 1 / information, outcomes.components.count)
     return BradleyTerryFit(
         scores=solution.scores,
