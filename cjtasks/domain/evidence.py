@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cjtasks.domain.votes import FloatArray, Votes
 
 _GRID = (0.07, 0.15, 0.3, 0.5, 0.75, 1.05, 1.45, 2.0, 2.7, 3.6, 4.8, 6.5)  # Logits; 0 belongs to it and needs no fit.
-_FEWEST_FITS = 4
 _FAR_BELOW = 12.0  # So much log likelihood under the best, a prior counts for nothing.
 _FINE = 801  # Points between 0 and the last fit.
 _BEND = 0.3  # Logits; below it the scale of interpolation is about linear in s, above it in log s.
@@ -44,6 +43,11 @@ class Evidence:
     def best(self) -> int:
         """The point of maximum likelihood; the smallest of equals, so that without answers s is 0."""
         return int(np.argmax(self.log_marginal >= self.log_marginal.max() - _SAME))
+
+    @property
+    def prior_sd(self) -> float:
+        """The estimate of s."""
+        return float(self.prior_sds[self.best])
 
     @property
     def likelihood_ratio(self) -> float:
@@ -75,7 +79,7 @@ def _fits(votes: Votes, noise: Noise | None) -> list[Fit]:
         start = fits[-1].mode if fits else None
         fits.append(posterior.at(votes, prior_sd, start=start, noise=noise))
         log_marginals = _log_marginals(fits)
-        if len(fits) >= _FEWEST_FITS and log_marginals[-1] < log_marginals.max() - _FAR_BELOW:
+        if log_marginals[-1] < log_marginals.max() - _FAR_BELOW:
             break
     return fits
 

@@ -5,7 +5,9 @@ N(0, s^2) with s the prior's standard deviation. A rule that chooses pairs by ea
 as it is; one that knows more of the essays than the answers tell does not.
 
 The mode solves wins_i - E_i - score_i / s^2 = 0. The mean, the covariance and the log marginal likelihood of s
-are those of Laplace's method carried to second order (Tierney and Kadane 1986; Shun and McCullagh 1995).
+are those of Laplace's method carried to second order (Tierney and Kadane 1986; Shun and McCullagh 1995). Against
+importance sampling at 6 to 20 essays and s up to 2 the log marginal likelihood is off by 0.03 at most, a mean by
+0.03 and a covariance by 2 % up to s = 1 and by 13 % at s = 2.
 """
 
 from __future__ import annotations
@@ -106,7 +108,10 @@ def mode(votes: Votes, prior_sd: float, *, start: FloatArray | None = None) -> F
 
 
 def information(votes: Votes, scores: FloatArray, prior_sd: float) -> Information:
-    """Return the curvature of the log posterior at some scores: each pair weighs votes * P (1 - P)."""
+    """Return the curvature of the log posterior at some scores: each pair weighs votes * P (1 - P).
+
+    How the votes are split does not matter, so that comparisons still to be answered may stand with any answer.
+    """
     p = expit(votes.pairs.lead(scores))
     return Information(votes.pairs, votes.count * p * (1 - p), prior_sd**-2)
 

@@ -8,7 +8,7 @@ from scipy.linalg import helmert
 from scipy.special import expit, gammaln, log_expit
 
 from cjtasks.domain import posterior
-from cjtasks.domain.precision import Noise
+from cjtasks.domain.precision import DenseSpread, Noise
 from cjtasks.domain.votes import Answers, FloatArray, Votes, count_votes
 from tests.sessions import session
 
@@ -115,6 +115,19 @@ def test_the_mode_of_hundreds_of_essays_has_no_gradient_either() -> None:
     upset = given.count * expit(given.pairs.lead(scores)) - given.low_wins
     gradient = -given.pairs.over_essays(upset, -upset) - scores / 1.3**2
     assert gradient == pytest.approx(np.zeros(300), abs=1e-5)
+
+
+def test_what_is_still_to_be_answered_counts_as_information_whatever_the_answer() -> None:
+    first, second, scores = np.array([0, 1, 1]), np.array([1, 0, 2]), np.array([0.5, 0.0, -0.5])
+    won, lost = (
+        count_votes(Answers(first, second, np.full(3, answer), 3), repeats_count_once=False) for answer in (True, False)
+    )
+    one, other = (posterior.information(given, scores, 2.0) for given in (won, lost))
+    assert one.weights.tolist() == other.weights.tolist()
+    p = expit(0.5)
+    assert one.weights == pytest.approx([2 * p * (1 - p), p * (1 - p)])
+    whole = one.lower() + np.tril(one.lower(), -1).T
+    assert DenseSpread.of(one).covariance == pytest.approx(np.linalg.inv(whole) - 4 / 3)
 
 
 def test_the_mode_does_not_depend_on_where_the_search_begins() -> None:
