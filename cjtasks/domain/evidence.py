@@ -65,7 +65,7 @@ def weigh(votes: Votes, noise: Noise | None) -> Evidence:
     knots = _scale(np.array([0.0, *(fit.prior_sd for fit in fits)]))
     points = np.linspace(0.0, knots[-1], _FINE)
     prior_sds = _BEND * np.expm1(points)
-    log_marginal = CubicSpline(knots, _log_marginals(fits))(points)
+    log_marginal = CubicSpline(knots, [0.0, *(fit.log_marginal for fit in fits)])(points)
     reliability = CubicSpline(knots, [0.0, *(fit.reliability for fit in fits)])(points).clip(0.0, 1.0)
     probability = _probability(log_marginal, prior_sds)
     shares = [float(probability @ np.interp(points, knots, one)) for one in np.eye(knots.size)[1:]]
@@ -75,23 +75,14 @@ def weigh(votes: Votes, noise: Noise | None) -> Evidence:
 def _fits(votes: Votes, noise: Noise | None) -> list[Fit]:
     """Fit from small s to large, until larger ones no longer count."""
     fits: list[Fit] = []
+    best = 0.0  # That of no differences.
     for prior_sd in _GRID:
         start = fits[-1].mode if fits else None
         fits.append(posterior.at(votes, prior_sd, start=start, noise=noise))
-        log_marginals = _log_marginals(fits)
-        if log_marginals[-1] < log_marginals.max() - _FAR_BELOW:
+        best = max(best, fits[-1].log_marginal)
+        if fits[-1].log_marginal < best - _FAR_BELOW:
             break
     return fits
-
-
-def _log_marginals(fits: Sequence[Fit]) -> FloatArray:
-    """Return log m(s) - log m(0) at 0 and for each fit, (fits + 1,)."""
-    if not any(np.isnan(fit.log_marginal) for fit in fits):
-        return np.array([0.0, *(fit.log_marginal for fit in fits)])
-    prior_sds = np.array([0.0, *(fit.prior_sd for fit in fits)])
-    slopes = np.array([0.0, *(fit.slope for fit in fits)])
-    knots = _scale(prior_sds)
-    return np.asarray(CubicSpline(knots, slopes * (prior_sds + _BEND)).antiderivative()(knots))
 
 
 def _scale(prior_sds: FloatArray) -> FloatArray:

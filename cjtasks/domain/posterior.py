@@ -41,7 +41,7 @@ class Fit:
     mode: FloatArray  # (n,)
     mean: FloatArray  # (n,) of the posterior, to second order.
     spread: Spread  # Around the mean.
-    log_marginal: float  # log m(s) - log m(0); nan where the covariance is sampled, see `slope`.
+    log_marginal: float  # log m(s) - log m(0)
 
     @property
     def covariance(self) -> FloatArray | None:
@@ -62,17 +62,11 @@ class Fit:
         """The share of the scores' variance that is not error."""
         return self.signal / max(self.signal + self.error, np.finfo(np.float64).tiny)
 
-    @property
-    def slope(self) -> float:
-        """The derivative of log m(s) in s, from Fisher's identity: (E sum(score^2) / s^2 - (n - 1)) / s."""
-        degrees = max(self.mean.size - 1, 0)
-        return ((self.signal + self.error) / self.prior_sd**2 - degrees) / self.prior_sd
-
 
 def at(votes: Votes, prior_sd: float, *, start: FloatArray | None = None, noise: Noise | None = None) -> Fit:
     """Fit the posterior for a given prior; `start` is a mode to begin from, (n,).
 
-    With `noise` the covariance is sampled: memory for the pairs only, and no log marginal likelihood.
+    With `noise` the covariance is sampled, in memory for the pairs only.
     Raises ValueError unless `prior_sd` is above 0.
     """
     scores = mode(votes, prior_sd, start=start)
@@ -82,11 +76,9 @@ def at(votes: Votes, prior_sd: float, *, start: FloatArray | None = None, noise:
     shift = at_mode.times(skew) / 2
     mean = _centred(scores + shift)
     spread = _spread(_averaged_information(votes, mean, widths, prior_sd), noise)
-    log_marginal = np.nan
-    if isinstance(at_mode, DenseSpread):
-        first_order = _first_order(votes, scores, prior_sd, at_mode.log_determinant)
-        log_marginal = first_order + _quartic(votes, scores, widths) + _CUBIC * 2 * float(skew @ shift)
-    return Fit(prior_sd, scores, mean, spread, log_marginal)
+    first_order = _first_order(votes, scores, prior_sd, at_mode.log_determinant)
+    second_order = _quartic(votes, scores, widths) + _CUBIC * 2 * float(skew @ shift)
+    return Fit(prior_sd, scores, mean, spread, first_order + second_order)
 
 
 def mode(votes: Votes, prior_sd: float, *, start: FloatArray | None = None) -> FloatArray:

@@ -257,16 +257,16 @@ def test_an_essay_never_compared_and_a_group_never_joined_keep_wide_intervals() 
 # --- sampled covariances -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spread", [0.0, 1.2, 2.5])
+@pytest.mark.parametrize("spread", [0.0, 2.5])
 def test_sampling_hardly_changes_what_is_said(spread: float) -> None:
     _, answers = session(150, 16, spread, np.random.default_rng(9))
     dense, sampled = assessed(answers), assessed(answers, dense_up_to=0)
     assert sampled.covariance is None
-    assert sampled.prior_sd == pytest.approx(dense.prior_sd, abs=0.05)
-    assert sampled.means == pytest.approx(dense.means, abs=0.06)
+    assert sampled.prior_sd == pytest.approx(dense.prior_sd, abs=0.02)
+    assert sampled.means == pytest.approx(dense.means, abs=0.04)
     assert np.sqrt(sampled.variances) == pytest.approx(np.sqrt(dense.variances), rel=0.06, abs=0.02)
     one, other = claimed(answers), claimed(answers, dense_up_to=0)
-    assert other.reliability == pytest.approx(one.reliability, abs=0.03)
+    assert other.reliability == pytest.approx(one.reliability, abs=0.005)
     assert other.differences_are_real == one.differences_are_real
     assert other.r2_interval == pytest.approx(one.r2_interval, abs=0.03)
 
