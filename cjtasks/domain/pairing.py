@@ -67,7 +67,8 @@ def next_wave(history: History, budget: int, rng: np.random.Generator) -> list[P
     """Return one more wave of ordered pairs that were not asked, at most `budget`; [] when there is none left.
 
     Each essay stands at most once on each side, and exactly once while enough pairs are left. The most
-    informative pairs come first. Takes time of order n^3 and memory of order n^2.
+    informative pairs come first. The same history and generator give the same wave, up to how the linear algebra
+    of a machine rounds. Takes time of order n^3 and memory of order n^2.
     """
     if budget <= 0 or len(history.pairs) >= ceiling(history.n):
         return []

@@ -141,6 +141,20 @@ def test_many_essays_meet_whole_wave_by_whole_wave_near_their_score() -> None:
     assert len(set(rows(asked))) == 3 * n
 
 
+def test_the_blocks_of_many_essays_are_cut_anew_in_each_wave() -> None:
+    n = 400
+    scores = np.arange(n, dtype=np.float64)
+    cuts = [uncrossed(best_wave(np.ones((n, n)), scores, NOTHING, rng(seed))) for seed in range(4)]
+    assert all(cuts)
+    assert not set.intersection(*cuts)
+
+
+def uncrossed(wave: IntArray) -> set[int]:
+    """Return the places that no pair lies on both sides of."""
+    low, high = wave.min(axis=1), wave.max(axis=1)
+    return {place for place in range(1, len(wave)) if not ((low < place) & (high >= place)).any()}
+
+
 def test_many_essays_still_get_a_whole_wave_where_their_neighbours_are_used_up() -> None:
     # All pairs of the lower half were asked, so that the lowest block has none left.
     n = 310
