@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cjtasks.domain.votes import FloatArray, Votes
 
 PRIOR_SDS = (0.5, 1.0, 2.0, 3.5)
-"""Logits. A finer choice finds no better pairs, and beyond these bounds early answers would be believed too much."""
+"""Logits. A finer choice found no better pairs in simulations; the bounds keep a few lucky answers from deciding."""
 
 
 @dataclass(frozen=True, slots=True)
