@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cjtasks.domain.precision import Noise
     from cjtasks.domain.votes import FloatArray, Votes
 
-_GRID = (0.15, 0.3, 0.5, 0.75, 1.05, 1.45, 2.0, 2.7, 3.6, 4.8, 6.5)  # Logits; 0 belongs to it and needs no fit.
+_GRID = (0.07, 0.15, 0.3, 0.5, 0.75, 1.05, 1.45, 2.0, 2.7, 3.6, 4.8, 6.5)  # Logits; 0 belongs to it and needs no fit.
 _FEWEST_FITS = 4
 _FAR_BELOW = 12.0  # So much log likelihood under the best, a prior counts for nothing.
 _FINE = 801  # Points between 0 and the last fit.

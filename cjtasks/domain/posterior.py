@@ -78,7 +78,7 @@ def at(votes: Votes, prior_sd: float, *, start: FloatArray | None = None, noise:
     widths = at_mode.difference_variances(votes.pairs.low, votes.pairs.high)
     skew = _skew(votes, scores, widths)
     shift = at_mode.times(skew) / 2
-    mean = scores + shift - shift.mean() if scores.size else scores
+    mean = _centred(scores + shift)
     spread = _spread(_averaged_information(votes, mean, widths, prior_sd), noise)
     log_marginal = np.nan
     if isinstance(at_mode, DenseSpread):
@@ -95,12 +95,14 @@ def mode(votes: Votes, prior_sd: float, *, start: FloatArray | None = None) -> F
     if not prior_sd > 0:
         raise ValueError(f"prior_sd must be above 0, got {prior_sd}")
     scores = np.zeros(votes.pairs.n) if start is None else start
+    if not votes.count.size:
+        return np.zeros(votes.pairs.n)
     for _ in range(_MOST_STEPS):
         step = information(votes, scores, prior_sd).solve(_gradient(votes, scores, prior_sd), _STEP_TOLERANCE)
         scores = scores + _damping(float(np.max(np.abs(votes.pairs.lead(step)), initial=0.0))) * step
         if np.max(np.abs(step), initial=0.0) <= _LAST_STEP:
             break
-    return scores - scores.mean() if scores.size else scores
+    return _centred(scores)
 
 
 def information(votes: Votes, scores: FloatArray, prior_sd: float) -> Information:
@@ -112,6 +114,10 @@ def information(votes: Votes, scores: FloatArray, prior_sd: float) -> Informatio
 def _gradient(votes: Votes, scores: FloatArray, prior_sd: float) -> FloatArray:
     expected = votes.count * expit(votes.pairs.lead(scores))
     return votes.wins - votes.pairs.over_essays(expected, votes.count - expected) - scores / prior_sd**2
+
+
+def _centred(scores: FloatArray) -> FloatArray:
+    return np.asarray(scores - scores.sum() / max(scores.size, 1))
 
 
 def _damping(stride: float) -> float:

@@ -109,7 +109,9 @@ class DenseSpread:
     def draws(self, count: int, rng: np.random.Generator) -> FloatArray:
         """Draw by a Cholesky factor; a constant put back for the missing direction is centred away again."""
         n = len(self.covariance)
-        lifted = self.covariance + np.trace(self.covariance) / max(n, 1) ** 2
+        if n < 2:
+            return np.zeros((count, n))
+        lifted = self.covariance + np.trace(self.covariance) / n**2
         lifted[np.diag_indices(n)] *= 1 + n * np.finfo(np.float64).eps
         drawn = rng.standard_normal((count, n)) @ np.linalg.cholesky(lifted).T
         return np.asarray(drawn - drawn.mean(axis=1, keepdims=True))
@@ -176,11 +178,12 @@ class SampledSpread:
 
     def _weights(self, first: IntArray, second: IntArray) -> FloatArray:
         """Look up the weight of each pair, 0 where the two were not compared."""
-        pairs = self.information.pairs
-        known = pairs.low * pairs.n + pairs.high
-        wanted = np.minimum(first, second) * pairs.n + np.maximum(first, second)
-        place = np.searchsorted(known, wanted).clip(0, max(known.size - 1, 0))
-        return np.where(known[place] == wanted, self.information.weights[place], 0.0)
+        pairs, n = self.information.pairs, self.information.pairs.n
+        known = np.append(pairs.low * n + pairs.high, n * n)  # The last is above all others and weighs nothing.
+        weights = np.append(self.information.weights, 0.0)
+        wanted = np.minimum(first, second) * n + np.maximum(first, second)
+        place = np.searchsorted(known, wanted)
+        return np.where(known[place] == wanted, weights[place], 0.0)
 
 
 def _pull(information: Information, noise: Noise) -> FloatArray:

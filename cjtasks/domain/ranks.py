@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 if TYPE_CHECKING:
     from cjtasks.domain.votes import FloatArray, IntArray
@@ -35,9 +35,7 @@ class RankIntervals:
 
 def rank_intervals(draws: FloatArray, level: float = _SURE) -> RankIntervals:
     """Return the interval of each essay's rank from (draws, n) scores drawn from the posterior."""
-    if not draws.shape[1]:
-        return RankIntervals(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    ranks = rankdata(-draws, method="ordinal", axis=1)
+    ranks = (-draws).argsort(axis=1).argsort(axis=1) + 1
     tail = (1 - level) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="inverted_cdf").astype(np.int64)
     return RankIntervals(low, high)
@@ -61,16 +59,18 @@ def groups(scores: Scores, sure: float = _SURE) -> list[IntArray]:
     with a probability of at least `sure`; then it opens a group of its own. So every member may be as good as the
     first of its group. Members of neighbouring groups may still be close to each other.
     """
-    ranking = order(scores)
-    starts: list[int] = []
-    for place, essay in enumerate(ranking):
-        if not starts or _probability_below(scores, ranking[starts[-1], None], essay[None])[0] <= 1 - sure:
-            starts.append(place)
-    return np.split(ranking, starts[1:]) if starts else []
+    ranking, found = order(scores), []
+    while ranking.size:
+        better = np.append(_probability_below(scores, ranking[:1], ranking[1:]) <= 1 - sure, True)
+        size = 1 + int(better.argmax())
+        found.append(ranking[:size])
+        ranking = ranking[size:]
+    return found
 
 
 def _probability_below(scores: Scores, first: IntArray, second: IntArray) -> FloatArray:
-    """Return P(score[first] < score[second]) for each pair; even where neither the mean nor the truth differs."""
+    """Return P(score[first] < score[second]) for each pair; 1/2 where neither the mean nor the truth differs."""
+    first, second = np.broadcast_arrays(first, second)
     means = scores.means()
     lead, variance = means[first] - means[second], scores.difference_variances(first, second)
     return np.asarray(norm.sf(lead / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))))

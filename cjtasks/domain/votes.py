@@ -41,7 +41,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of different essays among `n`, regardless of order."""
+    """Pairs of different essays among `n`, each once whatever its order, sorted by both."""
 
     low: IntArray  # (pairs,) the smaller index of each pair.
     high: IntArray  # (pairs,)
