@@ -37,7 +37,7 @@ def cancel(batch_id: BatchId, reason: Reason, operator: Operator = "", version: 
 
 
 def retry(batch_id: BatchId, reason: Reason, operator: Operator = "", version: Version = None) -> None:
-    """Ask the failed comparisons of a waiting or failed batch again."""
+    """Ask the failed comparisons of a waiting or failed batch again; a batch that ran out of time goes on."""
     order = _order(batch_id, operator or getpass.getuser(), reason, version)
     bells.ring(operate.retry(runtime(), order))
     typer.echo(f"batch {order.batch_id} asks its failed comparisons again")

@@ -59,7 +59,7 @@ ARROWS: dict[tuple[BatchStateEnum, BatchStateEnum], str] = {
     ): "Every comparison of the iteration was answered or has failed.",
     (_S.WAITING_CALLBACKS, _S.SCORING): "The deadline passed with enough answers: score what there is.",
     (_S.SCORING, _S.COMPLETED): "Scores, snapshot and events were written together.",
-    (_S.FAILED, _S.WAITING_CALLBACKS): "An operator asked for the failed comparisons again.",
+    (_S.FAILED, _S.WAITING_CALLBACKS): "An operator opened it again: what failed is asked again, the rest goes on.",
     **{(live, _S.FAILED): "It cannot end well: deadline or success rate." for live in LIVE},
     **{(live, _S.CANCELLED): "An operator stopped it." for live in LIVE},
 }
