@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TARGET = 0.8  # Between the 0.7 and the 0.9 for which Verhavert, Bouwer, Donche and De Maeyer (2019) plan sessions.
 _MOST_TIMES = 10.0  # Beyond so many times what was judged no number is given: it would be a guess.
+FEWEST_FOR_MISFIT = 6  # Of n values none lies more than (n - 1) / sqrt(n) standard deviations above their mean.
 _MISFIT_SDS = 2.0
 
 
@@ -108,8 +109,11 @@ def find(judgements: Judgements, rng: np.random.Generator, *, target: float = TA
 
 
 def misfitting(infit: FloatArray) -> BoolArray:
-    """Mark what fits the model worse than mean + 2 standard deviations of all infits, as Pollitt (2012) does."""
-    if infit.size < 2:
+    """Mark what fits the model worse than mean + 2 standard deviations of all infits, as Pollitt (2012) does.
+
+    Of fewer than `FEWEST_FOR_MISFIT` none can be marked.
+    """
+    if infit.size < FEWEST_FOR_MISFIT:
         return np.zeros(infit.size, np.bool_)
     return np.asarray(infit > infit.mean() + _MISFIT_SDS * infit.std(ddof=1))
 

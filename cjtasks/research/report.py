@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
+from cjtasks.domain.findings import FEWEST_FOR_MISFIT
 from cjtasks.domain.plain_words import in_words
 from cjtasks.errors import UnusableFile
 from cjtasks.research.rank_plot import rank_plot
 from cjtasks.research.tables import essay_rows, judge_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from cjtasks.research.tables import JudgeRow, ScoredSession
+    from cjtasks.research.tables import EssayRow, JudgeRow, ScoredSession
 
 
 class Figure(NamedTuple):
@@ -58,6 +59,7 @@ def render(session: ScoredSession, title: str) -> str:
         groups=session.findings.groups.max(),
         misfits=[row for row in essays if row.misfit],
         judges=judges,
+        misfit_essays=_misfit_essays(essays),
         misfit_judges=_misfit_judges(judges),
         prior_sd=session.findings.assessment.prior_sd,
         beside=_beside(session),
@@ -95,10 +97,24 @@ def _figures(session: ScoredSession) -> Iterator[Figure]:
         yield Figure("Side", _signed(found.side.eta), note)
 
 
-def _misfit_judges(judges: list[JudgeRow]) -> str:
-    names = [judge.id for judge in judges if judge.misfit]
+def _misfit_essays(rows: Sequence[EssayRow]) -> str:
+    if any(row.misfit for row in rows):
+        return (
+            "Judges disagree about these essays more than the model expects: their infit is above the mean by more "
+            "than two standard deviations. Something in them may divide readers; read them again."
+        )
+    if len(rows) < FEWEST_FOR_MISFIT:
+        return f"Which essays divide judges cannot be told of fewer than {FEWEST_FOR_MISFIT}."
+    return "No essay has an infit above the mean by more than two standard deviations: none divides judges markedly."
+
+
+def _misfit_judges(rows: Sequence[JudgeRow]) -> str:
+    names = [row.id for row in rows if row.misfit]
     if names:
         return f"Judges who disagree with the rest more than expected, by the same rule: {', '.join(names)}."
+    if len(rows) < FEWEST_FOR_MISFIT:
+        few = f"Fewer than {FEWEST_FOR_MISFIT} judges cannot be told apart by that rule"
+        return f"{few}; an infit far above 1 is a reason to ask."
     return "No judge disagrees with the rest more than expected, by the same rule."
 
 

@@ -182,6 +182,8 @@ def test_misfit_is_an_infit_above_the_mean_by_more_than_two_standard_deviations(
     infit = np.array([1.0] * 9 + [2.0])  # Mean 1.1, standard deviation 0.316: the limit is 1.732.
     assert misfitting(infit).tolist() == [False] * 9 + [True]
     assert not misfitting(np.array([1.0] * 4 + [2.0])).any()
+    assert misfitting(np.array([0.0] * 5 + [9.0])).tolist() == [False] * 5 + [True]
+    assert misfitting(np.array([0.0] * 4 + [9.0])).tolist() == [False] * 5
     assert misfitting(np.array([5.0])).tolist() == [False]
     assert misfitting(np.zeros(0)).size == 0
 

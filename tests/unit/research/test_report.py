@@ -10,6 +10,7 @@ import pytest
 
 from cjtasks.domain.findings import Judgements, find
 from cjtasks.domain.plain_words import in_words
+from cjtasks.domain.votes import Answers
 from cjtasks.research.rank_plot import CrowdedPlot, NamedPlot, rank_plot
 from cjtasks.research.report import render
 from cjtasks.research.tables import ScoredSession, essay_rows
@@ -95,6 +96,17 @@ def test_misfitting_essays_are_named() -> None:
     assert misfits
     text = Page(render(given, "session")).text
     assert all(f"{row.id} infit {row.infit:.2f}, rank {row.rank}" in text for row in misfits)
+
+
+def test_a_judge_who_tosses_coins_is_named_among_many_and_not_accused_among_few() -> None:
+    truth, given = session(20, 60, 2.0, np.random.default_rng(1))
+    judges = np.arange(given.first.size) % 8
+    tossed = np.where(judges == 3, np.random.default_rng(2).random(judges.size) < 0.5, given.first_won)
+    answers = Answers(given.first, given.second, tossed, truth.size)
+    essays, names = [f"essay {n}" for n in range(20)], [f"judge {n}" for n in range(8)]
+    for count, said in ((8, "by the same rule: judge 3."), (4, "Fewer than 6 judges cannot be told apart")):
+        found = find(Judgements(answers, judges=judges % count), np.random.default_rng(1))
+        assert said in Page(render(ScoredSession(found, essays, names[:count]), "session")).text
 
 
 def test_up_to_sixty_essays_have_a_named_line_each_with_the_score_within_its_interval() -> None:
