@@ -103,6 +103,21 @@ def test_what_is_enough_depends_on_the_target(target: float, headline: str) -> N
     assert f"{target:.2f} is asked for" in words(findings)
 
 
+def test_how_many_more_is_said_in_two_digits_and_for_each_essay() -> None:
+    _, given = session(30, 16, 1.2, rng(2))
+    findings = find(Judgements(given), rng(), target=0.75)
+    more = findings.more_comparisons
+    assert more is not None
+    assert 0 < more < 100
+    assert f"About {more} more comparisons" in words(findings)
+    assert f"{-(-2 * more // 30)} more for each essay, which has 16 on average now" in words(findings)
+    many = find(Judgements(given), rng(), target=0.9)
+    assert many.more_comparisons is not None
+    assert 100 < many.more_comparisons < 1000
+    assert f"{-(-2 * many.more_comparisons // 30)} more for each essay" in words(many)
+    assert f"About {-(-many.more_comparisons // 10) * 10} more comparisons" in words(many)
+
+
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.5, float("nan")])
 def test_a_target_out_of_range_is_refused_by_name(target: float) -> None:
     with pytest.raises(ValueError, match="target must be above 0 and below 1"):
@@ -182,6 +197,8 @@ def test_misfit_is_an_infit_above_the_mean_by_more_than_two_standard_deviations(
     infit = np.array([1.0] * 9 + [2.0])  # Mean 1.1, standard deviation 0.316: the limit is 1.732.
     assert misfitting(infit).tolist() == [False] * 9 + [True]
     assert not misfitting(np.array([1.0] * 4 + [2.0])).any()
+    at_1_9_of_a_sample_and_2_1_of_a_population = np.array([0.0, 0.0, 0.0, 0.0, 2.2, 9.0])
+    assert not misfitting(at_1_9_of_a_sample_and_2_1_of_a_population).any()
     assert misfitting(np.array([0.0] * 5 + [9.0])).tolist() == [False] * 5 + [True]
     assert misfitting(np.array([0.0] * 4 + [9.0])).tolist() == [False] * 5
     assert misfitting(np.array([5.0])).tolist() == [False]
