@@ -202,7 +202,7 @@ def test_names_and_order_of_the_essays_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("repeats_count_once", [True, False])
-def test_swapped_sides_with_swapped_answers_are_the_same_session(*, repeats_count_once: bool) -> None:
+def test_swapped_sides_with_swapped_answers_are_the_same_batch(*, repeats_count_once: bool) -> None:
     _, answers = simulated_batch(12, 8, 1.5, np.random.default_rng(4))
     swapped = Answers(answers.second, answers.first, ~answers.first_won, 12)
     one, other = (
