@@ -1,7 +1,7 @@
 """How long the scores take beside choix and evalica, on the same comparisons in the same run.
 
-`python -m bench.scoring_speed`; the dependency group `bench` brings the other tools. They give scores alone, and only where
-every essay has won and lost: so the comparisons are cut to essays for which the maximum likelihood estimate exists.
+`python -m bench.scoring_speed`; the dependency group `bench` brings the other tools. They give scores alone, and only
+where every essay has won and lost: so the comparisons are cut to those for which the maximum likelihood estimate exists.
 Ours are the whole fit: scores, standard errors, infit, outfit, components, reliability.
 """
 
