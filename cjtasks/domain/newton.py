@@ -85,7 +85,7 @@ def _newton(outcomes: Outcomes, adjusted_wins: FloatArray, scores: FloatArray) -
             break
         scores = scores + damping(stride) * step
         shrinking = size / last if iteration > 1 else 1.0
-        if _left(size, max(shrinking, float(np.max(np.abs(c))), _CAUTION * tolerance)) <= _TOLERANCE:
+        if _left(size, max(shrinking, float(np.abs(c).max()), _CAUTION * tolerance)) <= _TOLERANCE:
             return Solution(scores, iteration, converged=True)
         last = size
     return Solution(scores, iteration, converged=False)

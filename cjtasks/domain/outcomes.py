@@ -127,8 +127,8 @@ class OutcomeTable:
     @classmethod
     def of(cls, winners: IntArray, losers: IntArray, n: int) -> OutcomeTable:
         beaten = np.bincount(winners * n + losers, minlength=n * n).reshape(n, n).astype(np.float64)
-        met = beaten + beaten.T
-        return cls(beaten, met, beaten.sum(axis=1), met.sum(axis=1), _components_of_table(met))
+        met, each = beaten + beaten.T, np.ones(n)
+        return cls(beaten, met, beaten @ each, met @ each, _components_of_table(met))
 
     def over_opponents(self, values: FloatArray) -> FloatArray:
         return self.met @ values
