@@ -89,7 +89,7 @@ def test_a_known_effect_is_recovered_within_its_standard_error(eta: float) -> No
     fits = [side_effect(*balanced(rng, 40, 20, eta), 40) for _ in range(25)]
     errors = np.array([(one.eta - eta) / one.standard_error for one in fits])
     # The adjustment of wins stretches the whole scale by a few hundredths, eta with it.
-    assert np.mean([one.eta for one in fits]) == pytest.approx(eta, abs=0.03 + 0.1 * abs(eta))
+    assert np.mean([one.eta for one in fits]) == pytest.approx(eta, abs=0.08 + 0.1 * abs(eta))
     assert np.mean(np.abs(errors) < 1.96) >= 0.8
     assert 0.6 < np.std(errors) < 1.4
 
