@@ -81,3 +81,9 @@ def test_decisions_that_do_not_fit_are_refused(
     scores: FloatArray = np.zeros(2)
     with pytest.raises(ValueError, match=named):
         judge_fit(np.array(winners), np.array(losers), np.array(judges), scores)
+
+
+def test_an_upset_too_improbable_for_a_floating_point_number_still_has_a_finite_misfit() -> None:
+    fitted = judge_fit(np.array([1]), np.array([0]), np.array([0]), np.array([400.0, -400.0]))
+    assert np.isfinite(fitted.outfit).all()
+    assert fitted.outfit[0] > 1e300
