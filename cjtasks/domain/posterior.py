@@ -29,7 +29,7 @@ _MOST_STEPS = 100
 _LAST_STEP = 1e-4  # Logits; what Newton's method then leaves is about its square.
 _STEP_TOLERANCE = 1e-3  # Relative, so that an inexact step leaves no more either.
 # The cubic terms of the second order are u'Cu / 8 and a sum over pairs of pairs. That sum would cost the square of
-# the pairs; on simulated sessions of 30 and 100 essays it is close to 0.025 u'Cu.
+# the pairs; on simulated batches of 30 and 100 essays it is close to 0.025 u'Cu.
 _CUBIC = 1 / 8 + 0.025
 
 

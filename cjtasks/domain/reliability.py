@@ -53,7 +53,7 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What is claimed about a whole session, for six essays or more."""
+    """What is claimed about a whole batch, for six essays or more."""
 
     reliability: float  # 0 to 1: the squared correlation of scores and true scores that is beyond chance.
     reliability_quantiles: Quantiles  # Over the posterior of the prior's standard deviation.

@@ -10,7 +10,7 @@ from scipy.special import expit, gammaln, log_expit
 from cjtasks.domain import posterior
 from cjtasks.domain.precision import DenseSpread, Noise
 from cjtasks.domain.votes import Answers, FloatArray, Votes, count_votes
-from tests.sessions import session
+from tests.simulation import simulated_batch
 
 if TYPE_CHECKING:
     from cjtasks.domain.posterior import Fit
@@ -23,7 +23,7 @@ def votes(n: int, *pairs: tuple[int, int]) -> Votes:
 
 
 def simulated(n: int, per_essay: int, spread: float, seed: int) -> Votes:
-    _, answers = session(n, per_essay, spread, np.random.default_rng(seed))
+    _, answers = simulated_batch(n, per_essay, spread, np.random.default_rng(seed))
     return count_votes(answers, repeats_count_once=False)
 
 
