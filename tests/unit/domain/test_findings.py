@@ -104,7 +104,7 @@ def test_what_is_enough_depends_on_the_target(target: float, headline: str) -> N
 
 
 def test_how_many_more_is_said_in_two_digits_and_for_each_essay() -> None:
-    _, given = session(30, 16, 1.2, rng(2))
+    _, given = simulated_batch(30, 16, 1.2, rng(2))
     findings = find(Judgements(given), rng(), target=0.75)
     more = findings.more_comparisons
     assert more is not None
