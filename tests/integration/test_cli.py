@@ -166,7 +166,8 @@ def test_a_batch_is_explained(cjtasks: Command, platform: EagerPlatform) -> None
     assert (told.code, told.data["state"], told.data["version"]) == (0, "WAITING_CALLBACKS", 1)
     assert "1 answers" in told.data["waits_for"][0]
     shown = cjtasks("batch", "explain", batch_id).out
-    assert all(text in shown for text in (told.data["waits_for"][0], told.data["next_step"], "version 1"))
+    # How long ago something was may differ by then.
+    assert all(text in shown for text in ("1 answers", told.data["next_step"], "version 1"))
 
 
 # --- what goes wrong -----------------------------------------------------------------------------------------------
