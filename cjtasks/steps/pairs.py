@@ -13,9 +13,10 @@ from sqlalchemy import insert, select
 from uuid_utils.compat import uuid7
 
 from cjtasks.domain import pairing
-from cjtasks.domain.comparisons import ComparisonStatus
+from cjtasks.domain.comparisons import OPEN, ComparisonStatus
 from cjtasks.domain.configuration import BatchConfiguration
 from cjtasks.domain.decisions import Iterations, StopReason, StopRule, why_stop
+from cjtasks.domain.pairing import History, Outcome
 from cjtasks.domain.scoring import largest_change
 from cjtasks.domain.states import BatchStateEnum, Bell
 from cjtasks.steps import ranking
@@ -42,7 +43,7 @@ class _Read:
     """What the decision is made from, read in one short transaction."""
 
     judged: Judged
-    asked: list[tuple[str, str]]
+    asked: list[tuple[str, str, Outcome]]
     scores_before: dict[str, float]
     budget: int
     batch_key: str
@@ -72,11 +73,6 @@ def advance(runtime: Runtime, bell: Bell) -> list[Bell]:
 
 def _read(session: Session, batch_id: int, iteration: int) -> _Read:
     upload = session.get_one(CJBatchUpload, batch_id)
-    asked = session.execute(
-        select(ComparisonPair.essay_a_els_id, ComparisonPair.essay_b_els_id)
-        .where(ComparisonPair.cj_batch_id == batch_id)
-        .order_by(ComparisonPair.iteration, ComparisonPair.ordinal)
-    )
     before = session.scalar(
         select(ScoreSnapshot.scores)
         .where(
@@ -90,12 +86,30 @@ def _read(session: Session, batch_id: int, iteration: int) -> _Read:
     configuration = BatchConfiguration.model_validate(upload.configuration)
     return _Read(
         judged=ranking.judged(session, batch_id),
-        asked=[(a, b) for a, b in asked],
+        asked=_asked(session, batch_id),
         scores_before=before or {},
         budget=upload.batch_state.total_budget,
         batch_key=f"{upload.bos_batch_id}:{upload.event_correlation_id}",
         seed=configuration.seed,
     )
+
+
+def _asked(session: Session, batch_id: int) -> list[tuple[str, str, Outcome]]:
+    pair = ComparisonPair
+    rows = session.execute(
+        select(pair.essay_a_els_id, pair.essay_b_els_id, pair.status, pair.late, pair.winner)
+        .where(pair.cj_batch_id == batch_id)
+        .order_by(pair.iteration, pair.ordinal)
+    )
+    return [(a, b, _outcome(status, winner, late=late)) for a, b, status, late, winner in rows]
+
+
+def _outcome(status: ComparisonStatus, winner: str | None, *, late: bool) -> Outcome:
+    if status in OPEN:
+        return Outcome.OPEN
+    if status is ComparisonStatus.FAILED or late:
+        return Outcome.NO_VERDICT
+    return Outcome.A_WON if winner == "essay_a" else Outcome.B_WON
 
 
 def _why_stop(settings: Settings, read: _Read, ranked: Ranking, iteration: int) -> StopReason | None:
@@ -111,15 +125,21 @@ def _why_stop(settings: Settings, read: _Read, ranked: Ranking, iteration: int) 
 
 
 def _next_pairs(read: _Read, iteration: int) -> list[tuple[str, str]]:
-    n, left = len(read.judged.essays), read.budget - len(read.asked)
+    """Choose what to ask next; slow for a large batch, so no lock may be held meanwhile."""
+    essays, left = read.judged.essays, read.budget - len(read.asked)
     rng = np.random.default_rng(pairing.seed_for(read.batch_key, iteration + 1, read.seed))
     if iteration == 0:
-        pairs = pairing.first_iteration(n, left, rng)
+        pairs = pairing.first_iteration(len(essays), left, rng)
     else:
-        index = {essay: number for number, essay in enumerate(read.judged.essays)}
-        pairs = pairing.next_wave(n, {(index[a], index[b]) for a, b in read.asked}, left, rng)
-    essays = read.judged.essays
+        pairs = pairing.next_wave(_history(read), left, rng)
     return [(essays[a], essays[b]) for a, b in pairs]
+
+
+def _history(read: _Read) -> History:
+    index = {essay: number for number, essay in enumerate(read.judged.essays)}
+    pairs = [(index[a], index[b]) for a, b, _ in read.asked]
+    outcomes = [outcome for _, _, outcome in read.asked]
+    return History(len(index), np.array(pairs, np.int64).reshape(-1, 2), np.array(outcomes, np.int64))
 
 
 def _stop(state: CJBatchState, reason: StopReason, now: datetime) -> list[Bell]:

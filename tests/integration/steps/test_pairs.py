@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from statistics import mean
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,60 @@ def test_the_next_iteration_asks_only_what_was_not_asked(
         assert (snapshot.kind, snapshot.comparisons, snapshot.iteration) == ("interim", 32, 1)
 
 
+def test_the_next_iteration_brings_essays_together_whose_scores_are_close(
+    runtime: Runtime, database: Database, clock: SettableClock
+) -> None:
+    bell = ready(database, essays=20)
+    pairs.advance(runtime, bell)
+    answer_all(database, clock)
+    pairs.advance(runtime, bell)
+
+    _, rows = look(database, bell)
+    first, second = (
+        [abs(number(row.essay_a_els_id) - number(row.essay_b_els_id)) for row in rows if row.iteration == iteration]
+        for iteration in (1, 2)
+    )
+    assert len(second) == 20
+    assert mean(second) < 0.7 * mean(first)
+
+
+def test_verdicts_choose_the_next_pairs(runtime: Runtime, database: Database) -> None:
+    first_wins, second_wins, failed, again = (
+        wave_after(runtime, database, status, winner)
+        for status, winner in ((S.COMPLETED, "essay_a"), (S.COMPLETED, "essay_b"), (S.FAILED, None), (S.FAILED, None))
+    )
+    assert first_wins != second_wins
+    assert failed == again
+    assert failed not in (first_wins, second_wins)
+
+
+def wave_after(
+    runtime: Runtime, database: Database, status: ComparisonStatus, winner: str | None
+) -> list[tuple[str, str]]:
+    """Let a third of all pairs of eight essays end like this, and return which are asked next."""
+    bell = ready(database)
+    with database.transaction() as session:
+        state = session.get_one(CJBatchState, bell.batch_id)
+        state.batch_upload.bos_batch_id = state.batch_upload.event_correlation_id = "always-the-same"
+        comparisons(session, state, 18, status, winner=winner)
+    pairs.advance(runtime, bell)
+    _, rows = look(database, bell)
+    with database.transaction() as session:
+        session.delete(session.get_one(CJBatchUpload, bell.batch_id))
+    return [(row.essay_a_els_id, row.essay_b_els_id) for row in rows if row.iteration == 2]
+
+
+def number(essay: str) -> int:
+    return int(essay.removeprefix("essay-"))
+
+
 def answer_all(database: Database, clock: SettableClock) -> None:
     """Let the essay with the lower number win each open comparison, and make the batch ready for its next step."""
     with database.transaction() as session:
         state = session.scalars(select(CJBatchState)).one()
         for pair in session.scalars(select(ComparisonPair).where(ComparisonPair.status == S.PLANNED)):
             pair.status, pair.submitted_at = S.COMPLETED, clock()
-            pair.winner = "essay_a" if pair.essay_a_els_id < pair.essay_b_els_id else "essay_b"
+            pair.winner = "essay_a" if number(pair.essay_a_els_id) < number(pair.essay_b_els_id) else "essay_b"
         state.submitted_comparisons = state.completed_comparisons = state.total_comparisons
         state.state, state.next_action = GENERATING, Work.ADVANCE
 
