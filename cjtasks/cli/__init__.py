@@ -10,7 +10,7 @@ import typer
 from confluent_kafka import KafkaException
 from sqlalchemy.exc import DBAPIError
 
-from cjtasks.cli import batch, dead_letters, dev, fakes, operate, request, topics
+from cjtasks.cli import batch, dead_letters, dev, fakes, operate, request, simulate, topics
 from cjtasks.errors import HuleEduError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ batch.app.command()(operate.recount)
 batch.app.command(name="explain")(operate.explain_batch)
 app.command(name="dev")(dev.dev)
 app.command(name="demo")(dev.demo)
+app.command(name="simulate")(simulate.simulate)
 app.command(name="fake-provider")(fakes.fake_provider)
 app.command(name="fake-content")(fakes.fake_content)
 

@@ -16,6 +16,9 @@ FEWEST_FOR_A_VERDICT = 10
 ENOUGH_TO_FORCE = 0.8
 """At the deadline a batch is scored from what it has if this share of its comparisons was processed."""
 
+FEWEST_TO_STOP_EARLY = 12
+"""With fewer essays the reliability is too uncertain to stop a batch by it."""
+
 
 class Decision(StrEnum):
     NOTHING = "nothing"
@@ -108,3 +111,8 @@ def why_stop(iterations: Iterations, rule: StopRule) -> StopReason | None:
     if iterations.done and iterations.score_change < rule.stability_threshold:
         return StopReason.SCORES_STABLE
     return None
+
+
+def reliable_enough(essays: int, quartile: float, target: float) -> bool:
+    """Tell whether the lower quartile of the reliability (nan is none) is enough to ask nothing more."""
+    return essays >= FEWEST_TO_STOP_EARLY and quartile >= target
