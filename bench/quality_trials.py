@@ -71,8 +71,10 @@ def keyed(trial: Trial, sessions: Sequence[Sequence[Measures]]) -> Iterator[tupl
         yield Key(trial.case, trial.design, at), [session[place] for session in sessions]
 
 
-def cases() -> Iterator[Case]:
-    return (Case(*case) for case in product(SESSIONS, SPREADS, JUDGES))
+def cases() -> list[Case]:
+    """Return the cases of the plain judge, then those of the language model with 30 essays."""
+    plain = [Case(essays, spread, "plain") for essays, spread in product(SESSIONS, SPREADS)]
+    return plain + [Case(30, spread, "language model") for spread in SPREADS]
 
 
 def trials() -> Iterator[Trial]:

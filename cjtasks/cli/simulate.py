@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -53,19 +54,18 @@ AsJson = Annotated[
 ]
 
 SHOWN = {
-    "comparisons_per_essay": "comparisons an essay",
-    "stopped": "stopped",
+    "comparisons_per_essay": "per\nessay",
+    "stopped": "stop-\nped",
     "tau": "tau",
     "r2": "r2",
-    "honest_reliability": "reliability",
+    "honest_reliability": "relia-\nbility",
     "ssr": "SSR",
-    "coverage": "scores covered",
-    "difference_coverage": "differences covered",
-    "differences_found": "differences found",
+    "coverage": "scores\nin 95%",
+    "difference_coverage": "diffs.\nin 95%",
     "side_effect": "side",
 }
 
-CAPTION = "± standard error of the simulation;  - not defined"
+CAPTION = "in 95%: how many intervals of scores and of their differences hold the truth; ± error of the simulation"
 
 
 def simulate(
@@ -127,9 +127,10 @@ def _number(value: float) -> float | None:
 def _table(rows: list[Row]) -> Table:
     """Show one row for each design and number of comparisons an essay."""
     shown = {name: title for name, title in SHOWN.items() if any(name in row.estimates for row in rows)}
-    table = Table("design", *shown.values(), caption=CAPTION)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), caption=CAPTION)
+    table.add_column("design", no_wrap=True)
+    for title in shown.values():
+        table.add_column(title, justify="right", min_width=6)
     for row in rows:
         table.add_row(row.design.value, *(_text(row.estimates[name]) for name in shown))
     return table
@@ -139,4 +140,4 @@ def _text(estimate: Estimate) -> str:
     if math.isnan(estimate.mean):
         return "-"
     error = f" ±{estimate.error:.3f}".replace("±0", "±") if estimate.error > 0 else ""
-    return f"{estimate.mean:.3f}{error}"
+    return f"{estimate.mean:.3f}".removesuffix(".000") + error

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from cjtasks.domain import pairing, scoring
 from cjtasks.domain.votes import Answers
-from cjtasks.research.designs import DESIGNS, DesignName, matching, swiss
+from cjtasks.research.designs import DesignName, matching, ours, swiss
 from cjtasks.research.judges import Temper
 from cjtasks.research.measures import winners_and_losers
 from cjtasks.research.simulation import Scenario, rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from numpy.typing import NDArray
 
     from cjtasks.domain.pairing import Pair
 
@@ -30,9 +32,8 @@ def asked(answers: Answers) -> list[Pair]:
     return list(zip(answers.first.tolist(), answers.second.tolist(), strict=True))
 
 
-def perfectly_judged(scores: list[float], pairs: Iterable[Pair]) -> Answers:
+def perfectly_judged(truth: NDArray[Any], pairs: Iterable[Pair]) -> Answers:
     first, second = np.array(list(pairs), np.int64).reshape(-1, 2).T
-    truth = np.array(scores)
     return Answers(first, second, truth[first] > truth[second], truth.size)
 
 
@@ -91,18 +92,25 @@ def test_random_waves_do_not_look_at_the_answers() -> None:
 
 def test_our_design_is_the_pairing_of_a_batch() -> None:
     rng, same = np.random.default_rng(5), np.random.default_rng(5)
-    first = DESIGNS[DesignName.OURS](perfectly_judged([0.0] * 9, []), 1000, rng)
+    first = ours(perfectly_judged(np.zeros(9), []), 1000, rng)
     assert first == pairing.first_iteration(9, 1000, same)
+    judged = perfectly_judged(np.linspace(-3, 3, 9), first)
+    history = pairing.History(9, np.array(first), judged.first_won.astype(np.int64))
+    assert ours(judged, 1000, rng) == pairing.next_wave(history, 1000, same)
 
 
 def test_swiss_lets_the_best_meet_the_next_best_that_it_has_not_met() -> None:
-    # The winner of more comparisons stands higher: 0 > 1 > 2 > 3 > 4 > 5. 0 has met all but 3 and 5.
-    scores = [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
-    met = [*combinations(range(6), 2)]
-    for pair in ((0, 3), (0, 5), (1, 2), (1, 4), (4, 5)):
-        met.remove(pair)
-    couples = {frozenset(pair) for pair in swiss(perfectly_judged(scores, met), 10, np.random.default_rng(0))}
+    # Two rounds are possible: 0 meets 3 or 5. All others have met, and each better one has won.
+    met = [pair for pair in combinations(range(6), 2) if pair not in {(0, 3), (0, 5), (1, 2), (3, 4), (4, 5)}]
+    judged = perfectly_judged(np.arange(6, 0, -1), met)
+    couples = {frozenset(pair) for pair in swiss(judged, 10, np.random.default_rng(0))}
     assert couples == {frozenset((0, 3)), frozenset((1, 2)), frozenset((4, 5))}
+
+
+def test_the_ranking_that_swiss_goes_down_comes_from_who_won() -> None:
+    # Essays that never met are paired by their scores: winners meet winners, losers meet losers.
+    judged = perfectly_judged(np.array([0, 1, 0, 1, 0, 1, 0, 1]), [(0, 1), (2, 3), (4, 5), (6, 7)])
+    assert {(a + b) % 2 for a, b in swiss(judged, 10, np.random.default_rng(0))} == {0}
 
 
 @pytest.mark.parametrize("seed", range(10))
