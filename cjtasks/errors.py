@@ -14,6 +14,7 @@ HuleEduError                    carries one immutable ErrorDetail
     ├── ContentMissing          the Content Service will never have this text
     ├── OperationRefused        an operator's action does not fit the batch as it is now
     ├── IllegalTransition       a batch was asked to go where no arrow leads
+    ├── UnusableFile            a file that a person named cannot be read as what it should be
     ├── UnsafePosition          the stored position does not fit Kafka's log: a person must decide
     └── Misconfigured           a setting or a service is wrong: say which, and stop
 """
@@ -192,6 +193,12 @@ class OperationRefused(GiveUp):
 
 class IllegalTransition(GiveUp):
     """A batch was asked to go where no arrow leads."""
+
+
+class UnusableFile(GiveUp):
+    """A file that a person named cannot be read as what it should be: say where and why."""
+
+    code = "VALIDATION_ERROR"
 
 
 class UnsafePosition(GiveUp):

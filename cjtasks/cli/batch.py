@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Text, cast, or_, select
 
-from cjtasks.cli.views import Progressing, look, ranking_table
-from cjtasks.errors import Misconfigured
+from cjtasks.cli import views
+from cjtasks.cli.views import Progressing, final_snapshot, look, ranking_table, tell
+from cjtasks.errors import Misconfigured, OperationRefused
+from cjtasks.research import report as page
+from cjtasks.research.tables import ScoredSession
 from cjtasks.settings import load_settings
+from cjtasks.steps import ranking
 from cjtasks.store.models import CJBatchState, CJBatchUpload
 from cjtasks.store.session import Database
 
@@ -22,9 +28,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from cjtasks.steps.ranking import Judged
+
 app = typer.Typer(help="Look at batches.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Report = Annotated[Path | None, typer.Option(help="Write a page of HTML that opens without a network.")]
 BatchId = Annotated[str, typer.Argument(help="Our batch id, or the platform's.")]
 
 
@@ -77,26 +86,28 @@ def show(batch_id: BatchId, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def results(batch_id: BatchId, *, as_json: AsJson = False) -> None:
-    """Show the ranking of a batch: scores and standard errors in logits."""
+def results(batch_id: BatchId, *, as_json: AsJson = False, report: Report = None) -> None:
+    """Show the ranking of a batch, scores and standard errors in logits, and in words how sure it is."""
     with session_scope() as session:
         upload = find(session, batch_id)
-        essays = [_essay(essay) for essay in upload.essays]
-        table = ranking_table(upload.essays)
+        final = final_snapshot(session, upload.id)
+        shown, words = views.results(upload, final), final.words if final else []
+        judged = ranking.judged(session, upload.id)
+        title = f"Batch {upload.bos_batch_id}"
+    if report is not None:
+        page.write(report, _scored(judged), title)
     if as_json:
-        typer.echo(json.dumps(essays))
-    else:
-        Console().print(table)
+        typer.echo(json.dumps([asdict(result) for result in shown]))
+        return
+    console = Console()
+    console.print(ranking_table(shown))
+    tell(console, words)
 
 
-def _essay(essay: Any) -> dict[str, Any]:
-    return {
-        "id": essay.els_essay_id,
-        "score": essay.current_bt_score,
-        "se": essay.current_bt_se,
-        "comparisons": essay.comparison_count,
-        "fetch_error": essay.fetch_error,
-    }
+def _scored(judged: Judged) -> ScoredSession:
+    if not judged.judgements.answers.first.size:
+        raise OperationRefused.of("nothing was compared yet", operation="batch_results")
+    return ScoredSession(ranking.rank(judged).findings, judged.essays)
 
 
 def _print(view: Progressing, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from sqlalchemy import select
 
 from cjtasks.cli.request import ask_for
-from cjtasks.cli.views import Progressing, look, ranking_table
+from cjtasks.cli.views import Progressing, final_snapshot, look, ranking_table, results, tell
 from cjtasks.clients import kafka
 from cjtasks.dev.demo_essays import INTENDED_QUALITY, demo_assignment, demo_essays
 from cjtasks.dev.servers import listens
@@ -127,13 +127,14 @@ def _completed(view: Progressing) -> Progressing:
 def _report(console: Console, database: Database, view: Progressing, published: list[dict[str, Any]]) -> None:
     with database.transaction() as session:
         upload = _find(session, view.platform_id)
-        essays = upload.essays if upload else []
-        scores = {e.els_essay_id: e.current_bt_score for e in essays if e.current_bt_score is not None}
-        console.print(ranking_table(essays))
-    rho = _agreement(scores)
+        final = final_snapshot(session, view.batch)
+        shown = results(upload, final) if upload else []
+    console.print(ranking_table(shown))
+    tell(console, final.words if final else [])
+    rho = _agreement({result.id: result.score for result in shown if result.score is not None})
     console.print(
         f"{view.completed} comparisons judged, {view.failed} failed, {view.iteration} iterations "
-        f"({view.stop_reason}); SSR {view.ssr:.2f}; {view.seconds:.1f} s; ${view.cost:.4f}\n"
+        f"({view.stop_reason}); {view.seconds:.1f} s; ${view.cost:.4f}\n"
         f"events on Kafka: {', '.join(event['event_type'] for event in published)}\n"
         f"correlation of the ranks with the quality that the essays were written to have: {rho:.2f}"
     )

@@ -68,6 +68,10 @@ def producer(settings: Settings, process: str) -> Producer:
             **_base(settings, process),
             # No duplicate and no change of order from retries inside one producer.
             "enable.idempotence": True,
+            # A broker that does not know this producer yet takes whichever request comes first. With a second one in
+            # the air the first, refused because its partition had no leader for a moment, is taken for a duplicate
+            # when it is sent again: acknowledged, and lost.
+            "max.in.flight.requests.per.connection": 1,
             "linger.ms": 5,
             "compression.type": "lz4",
             "delivery.timeout.ms": 20_000,

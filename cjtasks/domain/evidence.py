@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cjtasks.domain.votes import FloatArray, Votes
 
 _GRID = (0.07, 0.15, 0.3, 0.5, 0.75, 1.05, 1.45, 2.0, 2.7, 3.6, 4.8, 6.5)  # Logits; 0 belongs to it and needs no fit.
-_FEWEST_FITS = 4
 _FAR_BELOW = 12.0  # So much log likelihood under the best, a prior counts for nothing.
 _FINE = 801  # Points between 0 and the last fit.
 _BEND = 0.3  # Logits; below it the scale of interpolation is about linear in s, above it in log s.
@@ -46,6 +45,11 @@ class Evidence:
         return int(np.argmax(self.log_marginal >= self.log_marginal.max() - _SAME))
 
     @property
+    def prior_sd(self) -> float:
+        """The estimate of s."""
+        return float(self.prior_sds[self.best])
+
+    @property
     def likelihood_ratio(self) -> float:
         return 2 * max(float(self.log_marginal[self.best]), 0.0)
 
@@ -61,7 +65,7 @@ def weigh(votes: Votes, noise: Noise | None) -> Evidence:
     knots = _scale(np.array([0.0, *(fit.prior_sd for fit in fits)]))
     points = np.linspace(0.0, knots[-1], _FINE)
     prior_sds = _BEND * np.expm1(points)
-    log_marginal = CubicSpline(knots, _log_marginals(fits))(points)
+    log_marginal = CubicSpline(knots, [0.0, *(fit.log_marginal for fit in fits)])(points)
     reliability = CubicSpline(knots, [0.0, *(fit.reliability for fit in fits)])(points).clip(0.0, 1.0)
     probability = _probability(log_marginal, prior_sds)
     shares = [float(probability @ np.interp(points, knots, one)) for one in np.eye(knots.size)[1:]]
@@ -71,23 +75,14 @@ def weigh(votes: Votes, noise: Noise | None) -> Evidence:
 def _fits(votes: Votes, noise: Noise | None) -> list[Fit]:
     """Fit from small s to large, until larger ones no longer count."""
     fits: list[Fit] = []
+    best = 0.0  # That of no differences.
     for prior_sd in _GRID:
         start = fits[-1].mode if fits else None
         fits.append(posterior.at(votes, prior_sd, start=start, noise=noise))
-        log_marginals = _log_marginals(fits)
-        if len(fits) >= _FEWEST_FITS and log_marginals[-1] < log_marginals.max() - _FAR_BELOW:
+        best = max(best, fits[-1].log_marginal)
+        if fits[-1].log_marginal < best - _FAR_BELOW:
             break
     return fits
-
-
-def _log_marginals(fits: Sequence[Fit]) -> FloatArray:
-    """Return log m(s) - log m(0) at 0 and for each fit, (fits + 1,)."""
-    if not any(np.isnan(fit.log_marginal) for fit in fits):
-        return np.array([0.0, *(fit.log_marginal for fit in fits)])
-    prior_sds = np.array([0.0, *(fit.prior_sd for fit in fits)])
-    slopes = np.array([0.0, *(fit.slope for fit in fits)])
-    knots = _scale(prior_sds)
-    return np.asarray(CubicSpline(knots, slopes * (prior_sds + _BEND)).antiderivative()(knots))
 
 
 def _scale(prior_sds: FloatArray) -> FloatArray:

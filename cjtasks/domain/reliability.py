@@ -53,7 +53,7 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What is claimed about a whole session, for six essays or more."""
+    """What is claimed about a whole batch, for six essays or more."""
 
     reliability: float  # 0 to 1: the squared correlation of scores and true scores that is beyond chance.
     reliability_quantiles: Quantiles  # Over the posterior of the prior's standard deviation.
@@ -95,8 +95,9 @@ def assess(
 ) -> Assessment:
     """Estimate scores and how far they can be trusted; `repeats_count_once` as in `votes.count_votes`.
 
-    Beyond `dense_up_to` essays covariances are sampled in memory for the pairs only, and the marginal likelihood
-    is integrated from its slope.
+    Beyond `dense_up_to` essays covariances are sampled in memory for the pairs only. At 1,000 essays with 16
+    comparisons each and true scores of standard deviation 0, 1.2 and 2.5 this moved reliability and `prior_sd` by
+    less than 0.0001, their quantiles by 0.0001, scores by up to 0.01 and variances by 1.3 % (root mean square).
     """
     votes = count_votes(answers, repeats_count_once=repeats_count_once)
     noise = Noise.drawn(votes.pairs, rng) if answers.n > dense_up_to else None
@@ -108,7 +109,7 @@ def assess(
         means=means,
         variances=posterior.variances(),
         covariance=posterior.covariance() if noise is None else None,
-        prior_sd=float(weighed.prior_sds[weighed.best]),
+        prior_sd=weighed.prior_sd,
         likelihood_ratio=weighed.likelihood_ratio,
         ranks=rank_intervals(draws),
         claims=_claims(weighed, means, draws) if answers.n >= FEWEST_ESSAYS else None,

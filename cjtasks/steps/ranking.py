@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import insert, select
 
-from cjtasks.domain import scoring
 from cjtasks.domain.comparisons import ComparisonStatus
+from cjtasks.domain.findings import Judgements, find
+from cjtasks.domain.plain_words import in_words
+from cjtasks.domain.votes import Answers
 from cjtasks.store.models import ComparisonPair, ProcessedEssay, ScoreSnapshot
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from cjtasks.domain.findings import Findings
     from cjtasks.store.models import CJBatchState
+
+SEED = 0  # Rank intervals are drawn: the same comparisons shall give the same ones.
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Scores and conditional standard errors (logits) and comparison counts; essays without data are left out."""
+    """What is published and kept of a batch, by essay id; essays without data are left out."""
 
-    scores: dict[str, float]
-    standard_errors: dict[str, float]
+    scores: dict[str, float]  # Posterior means, logits.
+    standard_errors: dict[str, float]  # Posterior standard deviations.
+    rank_intervals: dict[str, tuple[int, int]]  # 95 %
     counts: dict[str, int]
-    comparisons: int
-    ssr: float | None
-    components: int
+    findings: Findings
+
+    @property
+    def comparisons(self) -> int:
+        return self.findings.comparisons
 
 
 def usable_essays(session: Session, batch_id: int) -> list[str]:
@@ -44,11 +52,10 @@ def usable_essays(session: Session, batch_id: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The usable essays of a batch, in the order of the request, and who won against whom, as their indices."""
+    """The usable essays of a batch, in the order of the request, and what was judged of them, by their places there."""
 
     essays: list[str]
-    winners: list[int]
-    losers: list[int]
+    judgements: Judgements
 
 
 def judged(session: Session, batch_id: int) -> Judged:
@@ -62,29 +69,27 @@ def judged(session: Session, batch_id: int) -> Judged:
             ComparisonPair.late.is_(False),
         )
     ).all()
-    return Judged(
-        essays,
-        winners=[index[a if winner == "essay_a" else b] for a, b, winner in rows],
-        losers=[index[b if winner == "essay_a" else a] for a, b, winner in rows],
+    answers = Answers(
+        first=np.array([index[a] for a, _, _ in rows], np.int64),
+        second=np.array([index[b] for _, b, _ in rows], np.int64),
+        first_won=np.array([winner == "essay_a" for _, _, winner in rows], np.bool_),
+        n=len(essays),
     )
+    return Judged(essays, Judgements(answers, sides_known=True, repeats_count_once=True))
 
 
 def rank(batch: Judged) -> Ranking:
     """Fit what was read; slow for a large batch, so no lock may be held meanwhile."""
-    winners, losers = np.array(batch.winners, np.int64), np.array(batch.losers, np.int64)
-    fit = scoring.fit(winners, losers, len(batch.essays))
-    return _ranking(batch.essays, fit, len(batch.winners))
-
-
-def _ranking(essays: list[str], fit: scoring.BradleyTerryFit, comparisons: int) -> Ranking:
-    seen = [number for number in range(len(essays)) if fit.comparisons[number] > 0]
+    found = find(batch.judgements, np.random.default_rng(SEED))
+    essays = [batch.essays[index] for index in found.compared]
+    posterior = found.assessment
+    intervals = zip(posterior.ranks.low.tolist(), posterior.ranks.high.tolist(), strict=True)
     return Ranking(
-        scores={essays[i]: float(fit.scores[i]) for i in seen},
-        standard_errors={essays[i]: float(fit.standard_errors[i]) for i in seen},
-        counts={essays[i]: int(fit.comparisons[i]) for i in seen},
-        comparisons=comparisons,
-        ssr=float(fit.ssr) if math.isfinite(fit.ssr) else None,
-        components=fit.component_count,
+        scores=dict(zip(essays, posterior.means.tolist(), strict=True)),
+        standard_errors=dict(zip(essays, found.standard_errors.tolist(), strict=True)),
+        rank_intervals=dict(zip(essays, intervals, strict=True)),
+        counts=dict(zip(essays, found.conventional.comparisons.tolist(), strict=True)),
+        findings=found,
     )
 
 
@@ -99,7 +104,27 @@ def keep(session: Session, state: CJBatchState, kind: str, ranking: Ranking) -> 
             comparisons=ranking.comparisons,
             scores=ranking.scores,
             standard_errors=ranking.standard_errors,
-            ssr=ranking.ssr,
-            components=ranking.components,
+            rank_intervals=ranking.rank_intervals,
+            **_of_the_whole(ranking.findings),
         )
     )
+
+
+def _of_the_whole(found: Findings) -> dict[str, Any]:
+    """Return what a snapshot says of a batch as a whole; what is not known is None."""
+    claims, side = found.assessment.claims, found.side
+    return {
+        "reliability": claims.reliability if claims else None,
+        "reliability_q25": claims.reliability_quantiles.q25 if claims else None,
+        "differences_are_real": claims.differences_are_real if claims else None,
+        "certainty": found.conclusion.certainty.value if found.conclusion else None,
+        "words": list(in_words(found)),
+        "ssr": _finite(found.conventional.ssr),
+        "side_effect": _finite(side.eta) if side else None,
+        "side_effect_se": _finite(side.standard_error) if side else None,
+        "components": found.parts,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

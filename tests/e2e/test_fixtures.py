@@ -75,7 +75,7 @@ def send(running: Platform, cases: Sequence[Case], run: str) -> list[Sent]:
 def produce(running: Platform, cases: Iterable[Case]) -> list[Place]:
     settings, places = running.settings, list[Place]()
     topics = {Kind.REQUEST: settings.REQUEST_TOPIC, Kind.CALLBACK: settings.LLM_PROVIDER_CALLBACK_TOPIC}
-    options = {"enable.idempotence": True, "message.max.bytes": LARGEST, "compression.type": "lz4"}
+    options = {"message.max.bytes": LARGEST, "compression.type": "lz4", "max.in.flight.requests.per.connection": 1}
     producer = Producer({"bootstrap.servers": settings.KAFKA_BOOTSTRAP_SERVERS, **options})
 
     def note(error: KafkaError | None, message: Message) -> None:

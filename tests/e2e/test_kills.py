@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-BATCHES = 15
+BATCHES = 8
 MIDDLE = 20 * BATCHES
 """So many comparisons are judged when the part breaks: some of the first iteration, in which there are 48 a batch."""
 

@@ -9,10 +9,13 @@ import typer
 
 from cjtasks.cli import app
 from cjtasks.dev.servers import free_port
+from cjtasks.domain.states import BatchStateEnum
+from tests.factories import batch_in
 from tests.integration.command import Command, assert_one_clear_line, in_this_process, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cjtasks.testing import EagerPlatform
 
@@ -119,6 +122,40 @@ def test_results_are_the_published_ones(cjtasks: Command, platform: EagerPlatfor
     table = cjtasks("batch", "results", done).out
     best, worst = result["essay_results"][0]["essay_id"], result["essay_results"][-1]["essay_id"]
     assert table.index(best) < table.index(worst)
+
+
+def test_results_say_in_words_how_sure_the_ranking_is(cjtasks: Command, platform: EagerPlatform) -> None:
+    batch_id = platform.run({f"essay-{n}": "A thought. " * n for n in range(1, 9)})
+
+    shown = cjtasks("batch", "results", batch_id, "--json").data
+
+    assert [essay["rank"] for essay in shown] == list(range(1, 9))
+    assert all(essay["rank_low"] <= essay["rank"] <= essay["rank_high"] for essay in shown)
+    told = " ".join(cjtasks("batch", "results", batch_id).out.split())
+    assert f"{shown[0]['rank_low']}\N{EN DASH}{shown[0]['rank_high']}" in told
+    assert all(part in told for part in ("The differences", "Reliability is", "logits"))
+    view = cjtasks("batch", "show", batch_id, "--json").data
+    assert f"Reliability is {view['reliability']:.2f}" in told
+    assert view["certainty"] in {"enough", "a_few_more", "not_enough"}
+
+
+def test_results_are_written_as_a_page_with_the_same_scores(cjtasks: Command, done: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    best = cjtasks("batch", "results", done, "--json", "--report", page).data[0]
+    told = page.read_text(encoding="utf-8")
+    assert done in told
+    assert f"1. {best['id']}: {best['score']:+.2f}" in told
+
+
+def test_a_batch_without_a_comparison_yet_has_results_without_scores_and_no_page(
+    cjtasks: Command, platform: EagerPlatform, tmp_path: Path
+) -> None:
+    with platform.runtime.database.transaction() as session:
+        batch_id = batch_in(session, BatchStateEnum.WAITING_CALLBACKS).batch_id
+    assert [essay["score"] for essay in cjtasks("batch", "results", batch_id, "--json").data] == [None] * 4
+    assert cjtasks("batch", "results", batch_id).code == 0
+    refused = cjtasks("batch", "results", batch_id, "--report", tmp_path / "page.html")
+    assert_one_clear_line(refused, "nothing was compared yet")
 
 
 def test_a_batch_is_explained(cjtasks: Command, platform: EagerPlatform) -> None:

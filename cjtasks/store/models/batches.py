@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Enum, ForeignKey, UniqueConstraint, func, text
+from sqlalchemy import ARRAY, CheckConstraint, Enum, ForeignKey, Text, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from cjtasks.domain.comparisons import ComparisonStatus
@@ -192,7 +192,7 @@ class ComparisonPair(Base):
 
 
 class ScoreSnapshot(Base):
-    """A fit that was kept: scores and standard errors by essay, and what they were computed from."""
+    """What was found and kept at one moment; scores are posterior means in logits, by essay id."""
 
     __tablename__ = "score_snapshots"
     __table_args__ = (UniqueConstraint("batch_id", "kind", "version", "iteration"),)
@@ -205,7 +205,15 @@ class ScoreSnapshot(Base):
     comparisons: Mapped[int]
     scores: Mapped[Json]
     standard_errors: Mapped[Json]
+    rank_intervals: Mapped[Json]
+    reliability: Mapped[float | None]
+    reliability_q25: Mapped[float | None]
+    differences_are_real: Mapped[bool | None]
+    certainty: Mapped[str | None]
+    words: Mapped[list[str]] = mapped_column(ARRAY(Text))
     ssr: Mapped[float | None]
+    side_effect: Mapped[float | None]
+    side_effect_se: Mapped[float | None]
     components: Mapped[int]
     created_at: Mapped[Created]
 

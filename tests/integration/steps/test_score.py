@@ -82,6 +82,54 @@ def test_a_batch_ends_with_scores_a_snapshot_and_three_events(
         assert list(snapshot.scores.values()) == scores
 
 
+def test_the_final_snapshot_says_how_sure_the_ranking_is(runtime: Runtime, database: Database) -> None:
+    bell = ready(database, 8, 56)
+
+    score.score(runtime, bell)
+
+    essays = look(database, bell).batch_upload.essays
+    with database.transaction() as session:
+        kept = session.scalars(select(ScoreSnapshot)).one()
+        assert kept.standard_errors == {essay.els_essay_id: essay.current_bt_se for essay in essays}
+    assert kept.scores["essay-0"] == max(kept.scores.values())
+    assert kept.rank_intervals["essay-0"][0] == 1
+    assert all(1 <= low <= high <= 8 for low, high in kept.rank_intervals.values())
+    assert kept.reliability is not None
+    assert kept.reliability_q25 is not None
+    assert kept.ssr is not None
+    assert 0.8 < kept.reliability_q25 <= kept.reliability < 1
+    assert (kept.differences_are_real, kept.certainty) == (True, "enough")
+    assert kept.words[0] == "Enough: the ranking can be relied on."
+    assert kept.side_effect == pytest.approx(0, abs=0.1), "each pair was asked both ways round, with the same winner"
+    assert kept.side_effect_se is not None
+
+
+def test_what_a_language_model_says_twice_counts_once(runtime: Runtime, database: Database) -> None:
+    once, twice = ready(database, 6, 30), ready(database, 6, 30)
+    with database.transaction() as session:
+        state = session.get_one(CJBatchState, twice.batch_id)
+        for pair in comparisons(session, state, 30, S.COMPLETED):
+            pair.winner = "essay_a" if pair.essay_a_els_id < pair.essay_b_els_id else "essay_b"
+
+    score.score(runtime, once)
+    score.score(runtime, twice)
+
+    errors = [[essay.current_bt_se for essay in look(database, bell).batch_upload.essays] for bell in (once, twice)]
+    assert errors[0] == pytest.approx(errors[1])
+
+
+def test_of_fewer_than_six_essays_no_reliability_is_kept(runtime: Runtime, database: Database) -> None:
+    bell = ready(database)
+
+    score.score(runtime, bell)
+
+    with database.transaction() as session:
+        kept = session.scalars(select(ScoreSnapshot)).one()
+    assert (kept.reliability, kept.reliability_q25, kept.differences_are_real, kept.certainty) == (None,) * 4
+    assert kept.words[0] == "Nothing can be claimed about this ranking."
+    assert len(kept.scores) == len(kept.rank_intervals) == 4
+
+
 def test_answers_that_came_too_late_change_no_score(runtime: Runtime, database: Database) -> None:
     bell = ready(database)
     with database.transaction() as session:

@@ -8,7 +8,7 @@ import pytest
 from cjtasks.domain.certainty import Certainty, conclude
 from cjtasks.domain.ranks import groups, order, rank_intervals, swap_probabilities
 from cjtasks.domain.reliability import Claims, Interval, Quantiles, assess
-from tests.sessions import session
+from tests.simulation import simulated_batch
 
 if TYPE_CHECKING:
     from cjtasks.domain.votes import FloatArray, IntArray
@@ -37,7 +37,7 @@ def test_neighbours_are_swapped_as_often_as_the_normal_distribution_says() -> No
 
 
 def test_swap_probabilities_agree_with_draws_from_the_posterior() -> None:
-    _, answers = session(20, 10, 1.5, np.random.default_rng(0))
+    _, answers = simulated_batch(20, 10, 1.5, np.random.default_rng(0))
     posterior = assess(answers, np.random.default_rng(1), repeats_count_once=False).posterior
     drawn = posterior.draws(20_000, np.random.default_rng(2))[:, order(posterior)]
     assert swap_probabilities(posterior) == pytest.approx((drawn[:, :-1] < drawn[:, 1:]).mean(axis=0), abs=0.02)
@@ -55,7 +55,7 @@ def test_without_essays_there_are_no_groups_and_without_differences_there_is_one
 
 
 def test_a_more_demanding_rule_makes_fewer_groups() -> None:
-    _, answers = session(30, 16, 2.0, np.random.default_rng(3))
+    _, answers = simulated_batch(30, 16, 2.0, np.random.default_rng(3))
     posterior = assess(answers, np.random.default_rng(1), repeats_count_once=False).posterior
     lax, strict = groups(posterior, 0.8), groups(posterior, 0.999)
     assert len(lax) > len(strict) > 1

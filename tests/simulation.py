@@ -1,4 +1,4 @@
-"""Simulated sessions of comparative judgement, whose true scores are known."""
+"""Simulated batches of comparative judgement, whose true scores are known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def judged(truth: FloatArray, pairs: tuple[IntArray, IntArray], rng: np.random.G
     return Answers(first, second, rng.random(first.size) < expit(truth[first] - truth[second]), truth.size)
 
 
-def session(n: int, per_essay: int, spread: float, rng: np.random.Generator) -> tuple[FloatArray, Answers]:
+def simulated_batch(n: int, per_essay: int, spread: float, rng: np.random.Generator) -> tuple[FloatArray, Answers]:
     """Return true scores with that standard deviation, and the answers of a judge who was asked random pairs."""
     truth = rng.normal(0, spread, n) if spread else np.zeros(n)
     return truth, judged(truth, random_pairs(n, per_essay, rng), rng)
