@@ -25,7 +25,7 @@ SAVING_GOAL, GOAL_SPREAD = 25, 2.5
 def coin_toss(results: Results) -> str:
     tossed = [case for case in cases() if not case.spread]
     rows = [
-        _case(case)
+        _case(results, case)
         | {f"{design}: reliability (SSR)": _reliability_and_ssr(results, case, design) for design in DesignName}
         for case in tossed
     ]
@@ -43,7 +43,7 @@ def coin_toss(results: Results) -> str:
 
 def real_differences(results: Results) -> str:
     there = [case for case in cases() if case.spread]
-    rows = [_case(case) | _honesty(results, case) for case in there]
+    rows = [_case(results, case) | _honesty(results, case) for case in there]
     largest = max(_overstatement(results, case, design).mean for case in there for design in USED)
     verdict = f"The reliability is at most {largest:+.3f} above the true r2 (hoped for: {OVERSTATEMENT_LIMIT:+.2f})."
     return _section("Is the reliability as high as the true r2, where there are differences?", rows, verdict)
@@ -51,7 +51,7 @@ def real_differences(results: Results) -> str:
 
 def coverage(results: Results) -> str:
     there = [case for case in cases() if case.spread and case.essays > FEW]
-    rows = [_case(case) | _covered(results, case) for case in there]
+    rows = [_case(results, case) | _covered(results, case) for case in there]
     plain = [
         _value(results, case, design, name).mean
         for case, design, name in product(there, USED, ("coverage", "difference_coverage"))
@@ -65,7 +65,7 @@ def coverage(results: Results) -> str:
 
 def saving(results: Results) -> str:
     compared = [case for case in cases() if case.essays in LARGE and case.spread in REAL]
-    rows = [_case(case) | _savings(results, case) for case in compared]
+    rows = [_case(results, case) | _savings(results, case) for case in compared]
     goal = [case for case in compared if case.spread == GOAL_SPREAD and case.judge == "plain"]
     smallest = min(_saving(results, case, DesignName.OURS).mean for case in goal)
     verdict = (
@@ -77,7 +77,7 @@ def saving(results: Results) -> str:
 
 def stop_rule(results: Results) -> str:
     stopped = [Case(essays, spread, "plain") for essays, spread in product(LARGE, SPREADS)]
-    rows = [_case(case) | _stopping(case, results[Key(case, DesignName.OURS, None)]) for case in stopped]
+    rows = [_case(results, case) | _stopping(case, results[Key(case, DesignName.OURS, None)]) for case in stopped]
     verdict = f"The rule: the lower quartile of the reliability reaches {STOP.target}; at most {STOP.most:.0f}."
     return _section("When does the stop rule end a session?", rows, verdict)
 
@@ -85,8 +85,9 @@ def stop_rule(results: Results) -> str:
 QUESTIONS = (coin_toss, real_differences, coverage, saving, stop_rule)
 
 
-def _case(case: Case) -> dict[str, str]:
-    return {"essays": str(case.essays), "judge": case.judge, "spread": f"{case.spread:g}"}
+def _case(results: Results, case: Case) -> dict[str, str]:
+    sessions = len(results[Key(case, DesignName.OURS, case.cost)])
+    return {"essays": str(case.essays), "judge": case.judge, "spread": f"{case.spread:g}", "sessions": str(sessions)}
 
 
 def _values(results: Results, key: Key, name: str) -> FloatArray:
