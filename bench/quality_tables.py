@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.quality_trials import COSTS, LARGE, REAL, SPREADS, STOP, USED, Case, Key, Results, cases
-from cjtasks.domain.decisions import reliable_enough
 from cjtasks.research.designs import DesignName
+from cjtasks.research.simulation import stops
 from cjtasks.research.summary import Estimate, equal_cost_estimate, estimate
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _savings(results: Results, case: Case) -> dict[str, str]:
 
 
 def _stopping(case: Case, sessions: list[Measures]) -> dict[str, str]:
-    stopped = [each for each in sessions if reliable_enough(case.essays, each.quartile, STOP.target)]
+    stopped = [each for each in sessions if stops(case.essays, each, STOP.target)]
     true = np.array([each.r2 for each in stopped], np.float64)
     return {
         "comparisons an essay": f"{np.mean([each.comparisons_per_essay for each in sessions]):.1f}",

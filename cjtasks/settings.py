@@ -150,6 +150,12 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="No more is asked once no score moves by this much (logits); 0 always spends the budget.",
     )
+    RELIABILITY_TARGET: float = Field(
+        default=0.9,
+        ge=0.0,
+        lt=1.0,
+        description="No more is asked once the reliability's lower quartile is so high; 0 never stops by it.",
+    )
     MAX_ITERATIONS: int = Field(
         default=5,
         ge=1,

@@ -107,7 +107,7 @@ def results(batch_id: BatchId, *, as_json: AsJson = False, report: Report = None
 def _scored(judged: Judged) -> ScoredSession:
     if not judged.judgements.answers.first.size:
         raise OperationRefused.of("nothing was compared yet", operation="batch_results")
-    return ScoredSession(ranking.rank(judged).findings, judged.essays)
+    return ScoredSession(ranking.rank(judged, load_settings().RELIABILITY_TARGET).findings, judged.essays)
 
 
 def _print(view: Progressing, *, as_json: bool) -> None:

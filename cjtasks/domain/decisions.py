@@ -16,8 +16,8 @@ FEWEST_FOR_A_VERDICT = 10
 ENOUGH_TO_FORCE = 0.8
 """At the deadline a batch is scored from what it has if this share of its comparisons was processed."""
 
-FEWEST_TO_STOP_EARLY = 12
-"""With fewer essays the reliability is too uncertain to stop a batch by it."""
+FEWEST_FOR_RELIABILITY = 12
+"""With fewer essays an estimate of the reliability is too uncertain to stop by."""
 
 
 class Decision(StrEnum):
@@ -32,6 +32,7 @@ class StopReason(StrEnum):
     BUDGET_SPENT = "budget_spent"
     MAX_ITERATIONS = "max_iterations"
     NO_PAIR_LEFT = "no_pair_left"
+    RELIABLE = "reliability_reached"
     SCORES_STABLE = "scores_stable"
     TOO_FEW_ESSAYS = "too_few_essays"
     DEADLINE = "deadline"
@@ -85,18 +86,26 @@ def at_deadline(progress: Progress, min_success_rate: float) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class Iterations:
-    """What the stop rule looks at between two iterations; `score_change` is inf before the second fit."""
+    """What the stop rule looks at between two iterations; `score_change` is inf before the second fit.
 
+    `reliability` is the lower quartile of the honest reliability, None where nothing is claimed.
+    """
+
+    essays: int
     done: int
     planned: int
     budget: int
     pair_ceiling: int
     score_change: float
+    reliability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
+    """`reliability_target` 0 stops no batch."""
+
     max_iterations: int
+    reliability_target: float
     stability_threshold: float
 
 
@@ -108,11 +117,13 @@ def why_stop(iterations: Iterations, rule: StopRule) -> StopReason | None:
         return StopReason.MAX_ITERATIONS
     if iterations.planned >= iterations.pair_ceiling:
         return StopReason.NO_PAIR_LEFT
+    if _is_reliable(iterations, rule.reliability_target):
+        return StopReason.RELIABLE
     if iterations.done and iterations.score_change < rule.stability_threshold:
         return StopReason.SCORES_STABLE
     return None
 
 
-def reliable_enough(essays: int, quartile: float, target: float) -> bool:
-    """Tell whether the lower quartile of the reliability (nan is none) is enough to ask nothing more."""
-    return essays >= FEWEST_TO_STOP_EARLY and quartile >= target
+def _is_reliable(iterations: Iterations, target: float) -> bool:
+    reached = iterations.reliability
+    return iterations.essays >= FEWEST_FOR_RELIABILITY and reached is not None and 0 < target <= reached

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EPSILON = 0.3  # Wins: the adjustment that comparative judgement commonly uses.
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-9  # Logits: what is thought to be left of the error in a converged fit.
+_NEAR = 1e-3  # Logits: no longer step is the last, whatever steps seem to shrink by.
 _SLOWEST = 10.0  # At most so many last steps are thought to be left.
 _HOPELESS_STRIDE = 1e6  # Logits: so long is a step only towards a solution that does not exist.
 _DRIFT, _LEAST_GAIN = 0.1, 1e-8  # A step of so many logits that gains so little likelihood leads to none either.
@@ -85,7 +86,7 @@ def _newton(outcomes: Outcomes, adjusted_wins: FloatArray, scores: FloatArray) -
             break
         scores = scores + damping(stride) * step
         shrinking = size / last if iteration > 1 else 1.0
-        if _left(size, max(shrinking, float(np.max(np.abs(c))), _CAUTION * tolerance)) <= _TOLERANCE:
+        if size <= _NEAR and _left(size, max(shrinking, float(np.max(np.abs(c))), _CAUTION * tolerance)) <= _TOLERANCE:
             return Solution(scores, iteration, converged=True)
         last = size
     return Solution(scores, iteration, converged=False)

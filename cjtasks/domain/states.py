@@ -52,7 +52,7 @@ ARROWS: dict[tuple[BatchStateEnum, BatchStateEnum], str] = {
     (_S.INITIALIZING, _S.GENERATING_PAIRS): "Two or more texts are here, so there is something to compare.",
     (_S.INITIALIZING, _S.SCORING): "Fewer than two texts can be had, so the batch ends without a comparison.",
     (_S.GENERATING_PAIRS, _S.WAITING_CALLBACKS): "An iteration was planned and is being asked.",
-    (_S.GENERATING_PAIRS, _S.SCORING): "A stop rule holds: budget, iterations, pairs or stable scores.",
+    (_S.GENERATING_PAIRS, _S.SCORING): "A stop rule holds: budget, iterations, pairs, reliability or stable scores.",
     (
         _S.WAITING_CALLBACKS,
         _S.GENERATING_PAIRS,

@@ -7,13 +7,14 @@ same judge to every design, so that their differences are measured more exactly 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cjtasks.domain.decisions import reliable_enough
+from cjtasks.domain.decisions import Iterations, StopReason, StopRule, why_stop
 from cjtasks.domain.votes import Answers
 from cjtasks.research.designs import DESIGNS, DesignName
 from cjtasks.research.judges import PLAIN, Judge, Temper
@@ -106,9 +107,24 @@ def measured_when_stopped(scenario: Scenario, design: DesignName, rule: UntilRel
         if answers.first.size < FIRST_LOOK * scenario.essays // 2:
             continue
         measures = _measured(scenario, replication, answers)
-        if reliable_enough(scenario.essays, measures.quartile, rule.target):
+        if stops(scenario.essays, measures, rule.target):
             return Stopped(reliable=True, measures=measures)
     return Stopped(reliable=False, measures=_measured(scenario, replication, answers))
+
+
+def stops(essays: int, measures: Measures, target: float) -> bool:
+    """Tell whether a batch would ask no more because its reliability is enough, whatever is left of its budget."""
+    unlimited = Iterations(
+        essays=essays,
+        done=0,
+        planned=0,
+        budget=1,
+        pair_ceiling=1,
+        score_change=math.inf,
+        reliability=measures.quartile,
+    )
+    rule = StopRule(max_iterations=1, reliability_target=target, stability_threshold=0.0)
+    return why_stop(unlimited, rule) is StopReason.RELIABLE
 
 
 def rounds(scenario: Scenario, design: DesignName, budget: int, replication: int) -> Iterator[Answers]:

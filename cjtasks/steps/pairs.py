@@ -56,7 +56,7 @@ def advance(runtime: Runtime, bell: Bell) -> list[Bell]:
         if taken is None:
             return []
         read = _read(session, taken.batch_id, taken.iteration)
-    ranked = ranking.rank(read.judged)
+    ranked = ranking.rank(read.judged, runtime.settings.RELIABILITY_TARGET)
     reason = _why_stop(runtime.settings, read, ranked, taken.iteration)
     wave = [] if reason else _next_pairs(read, taken.iteration)
     with runtime.database.transaction() as session:
@@ -115,13 +115,16 @@ def _outcome(status: ComparisonStatus, winner: str | None, *, late: bool) -> Out
 def _why_stop(settings: Settings, read: _Read, ranked: Ranking, iteration: int) -> StopReason | None:
     change = largest_change(read.scores_before, ranked.scores) if iteration > 1 else math.inf
     iterations = Iterations(
+        essays=len(read.judged.essays),
         done=iteration,
         planned=len(read.asked),
         budget=read.budget,
         pair_ceiling=pairing.ceiling(len(read.judged.essays)),
         score_change=change,
+        reliability=ranked.reliability,
     )
-    return why_stop(iterations, StopRule(settings.MAX_ITERATIONS, settings.SCORE_STABILITY_THRESHOLD))
+    rule = StopRule(settings.MAX_ITERATIONS, settings.RELIABILITY_TARGET, settings.SCORE_STABILITY_THRESHOLD)
+    return why_stop(iterations, rule)
 
 
 def _next_pairs(read: _Read, iteration: int) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import insert, select
 
 from cjtasks.domain.comparisons import ComparisonStatus
-from cjtasks.domain.findings import Judgements, find
+from cjtasks.domain.findings import TARGET, Judgements, find
 from cjtasks.domain.plain_words import in_words
 from cjtasks.domain.votes import Answers
 from cjtasks.store.models import ComparisonPair, ProcessedEssay, ScoreSnapshot
@@ -37,6 +37,12 @@ class Ranking:
     @property
     def comparisons(self) -> int:
         return self.findings.comparisons
+
+    @property
+    def reliability(self) -> float | None:
+        """The lower quartile, which luck seldom lifts; None for few essays, and where no chain joins them all."""
+        claims = self.findings.assessment.claims
+        return claims.reliability_quantiles.q25 if claims is not None and self.findings.parts == 1 else None
 
 
 def usable_essays(session: Session, batch_id: int) -> list[str]:
@@ -78,9 +84,12 @@ def judged(session: Session, batch_id: int) -> Judged:
     return Judged(essays, Judgements(answers, sides_known=True, repeats_count_once=True))
 
 
-def rank(batch: Judged) -> Ranking:
-    """Fit what was read; slow for a large batch, so no lock may be held meanwhile."""
-    found = find(batch.judgements, np.random.default_rng(SEED))
+def rank(batch: Judged, target: float) -> Ranking:
+    """Fit what was read, and measure its reliability against `target`, or the usual one where that is 0.
+
+    Slow for a large batch, so no lock may be held meanwhile.
+    """
+    found = find(batch.judgements, np.random.default_rng(SEED), target=target or TARGET)
     essays = [batch.essays[index] for index in found.compared]
     posterior = found.assessment
     intervals = zip(posterior.ranks.low.tolist(), posterior.ranks.high.tolist(), strict=True)

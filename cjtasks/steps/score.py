@@ -40,7 +40,7 @@ def score(runtime: Runtime, bell: Bell) -> list[Bell]:
         if taken is None:
             return []
         judged = ranking.judged(session, taken.batch_id)
-    ranked = ranking.rank(judged)
+    ranked = ranking.rank(judged, runtime.settings.RELIABILITY_TARGET)
     with runtime.database.transaction() as session:
         state = batches.reclaim(session, taken)
         if state is None:
@@ -55,7 +55,7 @@ def score_partially(runtime: Runtime, bell: Bell) -> list[Bell]:
         if taken is None:
             return []
         judged = ranking.judged(session, taken.batch_id)
-    ranked = ranking.rank(judged)
+    ranked = ranking.rank(judged, runtime.settings.RELIABILITY_TARGET)
     with runtime.database.transaction() as session:
         state = batches.reclaim(session, taken)
         if state is None:

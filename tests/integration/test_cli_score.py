@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.integration.command import Command, assert_one_clear_line, in_this_process
-from tests.sessions import session
+from tests.simulation import simulated_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def cjtasks(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
 def written(path: Path, essays: int = 12, *, more: str = "") -> Path:
     """Write a session with sides and judges, and further rows."""
-    _, given = session(essays, 16, 2.0, np.random.default_rng(1))
+    _, given = simulated_batch(essays, 16, 2.0, np.random.default_rng(1))
     lines = ["Chosen,Not Chosen,Judge,First"]
     for place, (first, second, first_won) in enumerate(zip(given.first, given.second, given.first_won, strict=True)):
         winner, loser = (first, second) if first_won else (second, first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from statistics import mean
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
@@ -167,6 +168,21 @@ def test_a_batch_stops_when_its_scores_stand_still(runtime: Runtime, database: D
     assert pairs.advance(runtime, bell) == [Bell(Work.SCORE, bell.batch_id)]
 
     assert look(database, bell)[0].stop_reason == "scores_stable"
+
+
+@pytest.mark.parametrize("target", [0.9, 0.0])
+def test_a_batch_stops_when_its_ranking_is_sure_enough(
+    runtime: Runtime, database: Database, clock: SettableClock, target: float
+) -> None:
+    aiming = replace(runtime, settings=runtime.settings.model_copy(update={"RELIABILITY_TARGET": target}))
+    bell = ready(database, essays=20)
+    for _ in range(2):
+        pairs.advance(aiming, bell)
+        answer_all(database, clock)
+
+    pairs.advance(aiming, bell)
+
+    assert look(database, bell)[0].stop_reason == ("reliability_reached" if target else None)
 
 
 def test_a_small_budget_is_never_exceeded(runtime: Runtime, database: Database) -> None:

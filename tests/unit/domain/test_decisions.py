@@ -23,8 +23,8 @@ from cjtasks.domain.states import BatchStateEnum
 
 WAITING = BatchStateEnum.WAITING_CALLBACKS
 SUFFICIENT = 0.8
-RULE = StopRule(max_iterations=5, stability_threshold=0.05)
-GOING_ON = Iterations(done=2, planned=100, budget=1000, pair_ceiling=600, score_change=0.3)
+RULE = StopRule(max_iterations=5, reliability_target=0.9, stability_threshold=0.05)
+GOING_ON = Iterations(essays=12, done=2, planned=100, budget=1000, pair_ceiling=600, score_change=0.3)
 
 
 @st.composite
@@ -141,6 +141,9 @@ def test_only_a_batch_that_waits_for_answers_is_scored_at_its_deadline(state: Ba
         ({"done": 4}, None),
         ({"score_change": 0.05}, None),
         ({"score_change": 0.049}, StopReason.SCORES_STABLE),
+        ({"reliability": 0.89}, None),
+        ({"reliability": 0.9}, StopReason.RELIABLE),
+        ({"reliability": 0.99, "essays": 11}, None),
         ({"score_change": math.inf}, None),
         ({"done": 0, "planned": 0, "score_change": 0.0}, None),
         ({"done": 5, "planned": 1000, "score_change": 0.0}, StopReason.BUDGET_SPENT),
@@ -148,3 +151,7 @@ def test_only_a_batch_that_waits_for_answers_is_scored_at_its_deadline(state: Ba
 )
 def test_a_batch_stops_for_the_first_reason_that_holds(changes: dict[str, float], reason: StopReason | None) -> None:
     assert why_stop(replace(GOING_ON, **changes), RULE) is reason  # type: ignore[arg-type]
+
+
+def test_a_target_of_zero_stops_no_batch() -> None:
+    assert why_stop(replace(GOING_ON, reliability=0.99), replace(RULE, reliability_target=0.0)) is None

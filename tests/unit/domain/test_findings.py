@@ -13,7 +13,7 @@ from cjtasks.domain.certainty import Certainty
 from cjtasks.domain.findings import Findings, Judgements, find, misfitting
 from cjtasks.domain.plain_words import in_words
 from cjtasks.domain.votes import Answers
-from tests.sessions import session
+from tests.simulation import simulated_batch
 
 
 def rng(seed: int = 1) -> np.random.Generator:
@@ -27,7 +27,7 @@ def answers(*outcomes: tuple[int, int], n: int) -> Answers:
 
 
 def found(essays: int, per_essay: int, spread: float, seed: int = 1) -> Findings:
-    _, given = session(essays, per_essay, spread, rng(seed))
+    _, given = simulated_batch(essays, per_essay, spread, rng(seed))
     return find(Judgements(given), rng())
 
 
@@ -54,7 +54,7 @@ def test_the_next_essay_is_better_with_a_probability_below_one_half_and_the_last
 
 
 def test_beside_the_posterior_stands_the_conventional_fit_of_the_same_comparisons() -> None:
-    _, given = session(8, 12, 1.5, rng())
+    _, given = simulated_batch(8, 12, 1.5, rng())
     judges = rng().integers(3, size=given.first.size)
     findings = find(Judgements(given, judges=judges), rng())
     winners = np.where(given.first_won, given.first, given.second)
@@ -97,7 +97,7 @@ def test_so_many_more_comparisons_are_asked_for_as_spearman_and_brown_say() -> N
 
 @pytest.mark.parametrize(("target", "headline"), [(0.5, "Enough"), (0.75, "A few more"), (0.9, "Not enough")])
 def test_what_is_enough_depends_on_the_target(target: float, headline: str) -> None:
-    _, given = session(30, 16, 1.2, rng(2))
+    _, given = simulated_batch(30, 16, 1.2, rng(2))
     findings = find(Judgements(given), rng(), target=target)
     assert in_words(findings)[0].startswith(headline)
     assert f"{target:.2f} is asked for" in words(findings)
@@ -119,7 +119,7 @@ def test_nothing_is_claimed_of_fewer_than_six_essays() -> None:
 
 
 def test_nothing_is_claimed_across_essays_that_nothing_joins() -> None:
-    _, left = session(6, 20, 3.0, rng())
+    _, left = simulated_batch(6, 20, 3.0, rng())
     both = Answers(
         np.concatenate((left.first, left.first + 6)),
         np.concatenate((left.second, left.second + 6)),
@@ -133,7 +133,7 @@ def test_nothing_is_claimed_across_essays_that_nothing_joins() -> None:
 
 
 def test_an_essay_without_a_comparison_has_no_score_and_changes_nobody_elses() -> None:
-    _, given = session(8, 12, 1.5, rng())
+    _, given = simulated_batch(8, 12, 1.5, rng())
     with_others = Answers(given.first + 1, given.second + 1, given.first_won, 10)
     alone, findings = find(Judgements(given), rng()), find(Judgements(with_others), rng())
     assert findings.compared.tolist() == list(range(1, 9))
@@ -150,7 +150,7 @@ def test_a_session_without_a_comparison_has_no_score(n: int) -> None:
 
 
 def test_a_language_model_that_repeats_itself_says_nothing_new() -> None:
-    _, once = session(8, 12, 1.5, rng())
+    _, once = simulated_batch(8, 12, 1.5, rng())
     twice = Answers(np.tile(once.first, 2), np.tile(once.second, 2), np.tile(once.first_won, 2), 8)
     model = Judgements(once, sides_known=True, repeats_count_once=True)
     again = find(replace(model, answers=twice), rng())
@@ -163,7 +163,7 @@ def test_a_language_model_that_repeats_itself_says_nothing_new() -> None:
     ("eta", "said"), [(1.5, "shown first is preferred (+"), (-1.5, "shown second is preferred (\N{MINUS SIGN}")]
 )
 def test_a_judge_who_prefers_a_side_is_found_out(eta: float, said: str) -> None:
-    truth, given = session(12, 40, 1.0, rng())
+    truth, given = simulated_batch(12, 40, 1.0, rng())
     lead = truth[given.first] - truth[given.second] + eta
     sided = Answers(given.first, given.second, rng(3).random(lead.size) < expit(lead), 12)
     findings = find(Judgements(sided, sides_known=True), rng())
@@ -174,7 +174,7 @@ def test_a_judge_who_prefers_a_side_is_found_out(eta: float, said: str) -> None:
 
 
 def test_a_judge_without_a_preferred_side_is_not_accused() -> None:
-    _, given = session(12, 40, 1.0, rng(2))
+    _, given = simulated_batch(12, 40, 1.0, rng(2))
     assert "no difference that could be found" in words(find(Judgements(given, sides_known=True), rng()))
 
 

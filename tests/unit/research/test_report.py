@@ -14,7 +14,7 @@ from cjtasks.domain.votes import Answers
 from cjtasks.research.rank_plot import CrowdedPlot, NamedPlot, rank_plot
 from cjtasks.research.report import render
 from cjtasks.research.tables import ScoredSession, essay_rows
-from tests.sessions import session
+from tests.simulation import simulated_batch
 
 EVIL = "<script>alert('x')</script>"
 
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 
 def judged(essays: int, *, per_essay: int = 12, spread: float = 1.5) -> ScoredSession:
-    _, given = session(essays, per_essay, spread, np.random.default_rng(1))
+    _, given = simulated_batch(essays, per_essay, spread, np.random.default_rng(1))
     judges = np.random.default_rng(1).integers(3, size=given.first.size)
     found = find(Judgements(given, sides_known=True, judges=judges), np.random.default_rng(1))
     return ScoredSession(
@@ -99,7 +99,7 @@ def test_misfitting_essays_are_named() -> None:
 
 
 def test_a_judge_who_tosses_coins_is_named_among_many_and_not_accused_among_few() -> None:
-    truth, given = session(20, 60, 2.0, np.random.default_rng(1))
+    truth, given = simulated_batch(20, 60, 2.0, np.random.default_rng(1))
     judges = np.arange(given.first.size) % 8
     tossed = np.where(judges == 3, np.random.default_rng(2).random(judges.size) < 0.5, given.first_won)
     answers = Answers(given.first, given.second, tossed, truth.size)

@@ -15,13 +15,13 @@ import pytest
 from cjtasks.domain.findings import Judgements, find
 from cjtasks.domain.votes import Answers
 from cjtasks.research.tables import EssayRow, ScoredSession, as_csv, as_json, essay_rows, judge_rows
-from tests.sessions import session
+from tests.simulation import simulated_batch
 
 NAMES = ("=1+1", "Åsa", "<b>", 'a "quote", and a comma', "e", "f", "g", "h")
 
 
 def judged(essays: int = 8, **known: Any) -> ScoredSession:
-    _, given = session(essays, 12, 1.5, np.random.default_rng(1))
+    _, given = simulated_batch(essays, 12, 1.5, np.random.default_rng(1))
     judgements = replace(Judgements(given), **known)
     judges = () if judgements.judges is None else ("Zoe", "Ann", "Bo")
     return ScoredSession(find(judgements, np.random.default_rng(1)), NAMES[:essays], judges, left_out=2)
@@ -47,7 +47,7 @@ def test_rows_stand_best_first_with_the_numbers_of_their_essay() -> None:
 
 
 def test_an_essay_without_a_comparison_has_no_row_and_shifts_no_name() -> None:
-    _, given = session(7, 12, 1.5, np.random.default_rng(1))
+    _, given = simulated_batch(7, 12, 1.5, np.random.default_rng(1))
     found = find(Judgements(Answers(given.first + 1, given.second + 1, given.first_won, 8)), np.random.default_rng(1))
     rows, data = essay_rows(ScoredSession(found, NAMES)), as_json(ScoredSession(found, NAMES))
     assert {row.id for row in rows} == set(NAMES[1:])
