@@ -7,6 +7,7 @@ import pytest
 
 from cjtasks.research.designs import DesignName
 from cjtasks.research.judges import LANGUAGE_MODEL, Temper
+from cjtasks.research.measures import measure
 from cjtasks.research.simulation import (
     Chance,
     Scenario,
@@ -59,6 +60,15 @@ def test_intervals_of_a_plain_judge_hold_the_truth_about_as_often_as_they_say() 
     sessions = final(Scenario(20, spread=1.5), sessions=15)
     assert 0.9 < np.mean([session.coverage for session in sessions]) < 0.99
     assert 0.9 < np.mean([session.difference_coverage for session in sessions]) < 0.99
+
+
+@pytest.mark.parametrize("shift", [-50.0, 50.0])
+def test_a_truth_far_above_or_below_the_scores_is_covered_by_no_interval(shift: float) -> None:
+    scenario = Scenario(12)
+    *_, answers = rounds(scenario, DesignName.RANDOM, 96, 0)
+    session = measure(answers, scenario.truth(0) + shift, np.random.default_rng(0), repeats_count_once=False)
+    assert session.coverage == 0
+    assert session.difference_coverage > 0.8
 
 
 def test_a_side_preference_is_found() -> None:
@@ -122,11 +132,12 @@ def test_the_stop_rule_does_not_trust_a_coin_toss() -> None:
 
 
 def test_the_stop_rule_waits_for_12_essays_and_for_the_first_iteration() -> None:
-    (few,) = stopped(Scenario(11, spread=4.0), target=0.5)
-    (enough,) = stopped(Scenario(12, spread=4.0), target=0.5)
-    assert not few.reliable
-    assert enough.reliable
-    assert enough.measures.comparisons_per_essay == 8
+    rule = UntilReliable(target=0.5, most=16)
+    for design in DesignName:
+        few, enough = (measured_when_stopped(Scenario(essays, spread=4.0), design, rule, 0) for essays in (11, 12))
+        assert not few.reliable
+        assert enough.reliable
+        assert enough.measures.comparisons_per_essay == 8
 
 
 def test_all_designs_ask_the_same_judge_about_the_same_essays() -> None:
