@@ -149,7 +149,7 @@ def _stopping(case: Case, sessions: list[Measures]) -> dict[str, str]:
     true = np.array([each.r2 for each in stopped], np.float64)
     return {
         "comparisons an essay": f"{np.mean([each.comparisons_per_essay for each in sessions]):.1f}",
-        "stopped": f"{len(stopped) / len(sessions):.0%}",
+        "stopped": f"{len(stopped) / len(sessions):.1%}",
         "true r2 of these": f"{true.mean():.3f}" if true.size else "-",
         f"of these below {STOP.target - 0.05:.2f}": f"{(true < STOP.target - 0.05).mean():.0%}" if true.size else "-",
     }
