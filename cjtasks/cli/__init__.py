@@ -10,7 +10,7 @@ import typer
 from confluent_kafka import KafkaException
 from sqlalchemy.exc import DBAPIError
 
-from cjtasks.cli import batch, dead_letters, dev, fakes, operate, request, score, topics
+from cjtasks.cli import batch, dead_letters, dev, fakes, operate, request, score, simulate, topics
 from cjtasks.errors import HuleEduError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ batch.app.command()(operate.retry)
 batch.app.command()(operate.recount)
 batch.app.command(name="explain")(operate.explain_batch)
 app.command()(score.score)
+app.command()(simulate.simulate)
 app.command(name="dev")(dev.dev)
 app.command(name="demo")(dev.demo)
 app.command(name="fake-provider")(fakes.fake_provider)

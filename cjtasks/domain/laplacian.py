@@ -51,7 +51,10 @@ def solve_sparse(half: csr_array, diagonal: FloatArray, right: FloatArray, toler
         image = diagonal * direction
         image -= half @ direction
         image -= other @ direction
-        length = energy / float(direction @ image)
+        curvature = float(direction @ image)
+        if curvature <= 0:
+            break  # Only rounding is left, along the common mean, about which no comparison tells anything.
+        length = energy / curvature
         solution += length * direction
         residual -= length * image
         scaled = residual / diagonal

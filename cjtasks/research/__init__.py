@@ -1,1 +1,1 @@
-"""For researchers: comparison files of any tool, and what is found in them as tables and as a page."""
+"""For researchers: files of comparisons, what is found in them as tables and as a page, and simulated sessions."""

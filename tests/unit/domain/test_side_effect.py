@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -148,3 +149,13 @@ def test_sides_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         side_effect(np.array(firsts), np.array(seconds), np.array(first_won), 2)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_every_pair_asked_both_ways_round_with_neither_side_preferred_gives_no_effect(n: int) -> None:
+    # What the sides tell about the scores then vanishes but for rounding, which must not be taken for a direction.
+    firsts, seconds = np.array(list(permutations(range(n), 2))).T
+    half = np.arange(firsts.size) % 2 == 0
+    for seed in range(300):
+        first_won = np.random.default_rng(seed).permutation(half)
+        assert side_effect(firsts, seconds, first_won, n).eta == pytest.approx(0, abs=1e-9)
