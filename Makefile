@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --no-header \
 	--no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo dev test test-deep check format requirements docs clean
+.PHONY: help setup demo dev test bench test-deep check format requirements docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ dev: setup ## Run the stack, the fakes and every process until Ctrl-C
 
 test: setup ## Run every test; those that need a Kafka broker are skipped aloud where none can run
 	@$(VENV)/bin/pytest $(ARGS)
+
+bench: setup ## Measure the callback path on a stack of its own: rate, latency, cost (5 minutes; Linux)
+	@$(VENV)/bin/python -m bench.callbacks $(ARGS)
 
 test-deep: setup ## Tell 5,000 longer stories of batches (half an hour; CJ_TEST_STORIES=... for another number)
 	@CJ_TEST_STORIES=$${CJ_TEST_STORIES:-5000} $(VENV)/bin/pytest --timeout=0 tests/integration/test_state_machine.py $(ARGS)

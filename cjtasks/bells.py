@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LONGEST_QUEUE = 100
 """The sweep rings no more into a queue that is already longer than this."""
 
+ENOUGH = 20
+"""So many bells that name no batch may wait in a queue: each was not heard yet and says the same as one more."""
+
 log = structlog.get_logger()
 
 _waiting: deque[Bell] = deque()
@@ -36,7 +39,8 @@ def ring(bells: Iterable[Bell]) -> bool:
     try:
         with app.producer_pool.acquire(block=True, timeout=2) as producer:
             for bell in unique:
-                _send(bell, producer)
+                if bell.batch_id is not None or _length(TASKS[bell.work][1], producer) < ENOUGH:
+                    _send(bell, producer)
     except (OperationalError, RedisError, OSError) as error:
         log.warning("bell not rung", error=type(error).__name__)
         return False
@@ -99,5 +103,8 @@ def _ring_all(bells: list[Bell]) -> bool:
 def queue_lengths(queues: Iterable[str]) -> dict[str, int]:
     """Return how many messages wait in each queue."""
     with app.producer_pool.acquire(block=True, timeout=2) as producer:
-        client = cast("Any", producer.channel).client
-        return {queue: client.llen(queue) for queue in queues}
+        return {queue: _length(queue, producer) for queue in queues}
+
+
+def _length(queue: str, producer: Producer) -> int:
+    return int(cast("Any", producer.channel).client.llen(queue))

@@ -36,7 +36,7 @@ def work_inbox() -> None:
 
 @app.task(name="cjtasks.prepare")
 def prepare_batch(batch_id: int) -> None:
-    bells.ring(prepare.prepare(runtime(), Bell(Work.PREPARE, batch_id)))
+    bells.ring(prepare.prepare_due(runtime(), Bell(Work.PREPARE, batch_id)))
 
 
 @app.task(name="cjtasks.advance")

@@ -29,7 +29,6 @@ BATCH_STATE = postgresql.ENUM(*STATES, name="batch_state_enum", create_type=Fals
 
 # Large values that compress well; a server built without lz4 keeps its default.
 COMPRESSED = (
-    ("inbox", "payloads"),
     ("cj_processed_essays", "assessment_input_text"),
     ("event_outbox", "payload"),
 )
@@ -203,14 +202,16 @@ def _pairs() -> None:
         sa.Column("ordinal", sa.BigInteger(), nullable=False),
         *_texts("essay_a_els_id", "essay_b_els_id", null=False),
         sa.Column("request_correlation_id", sa.Uuid(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
         _count("attempt"),
         _count("refusals"),
-        _moment("next_attempt_at", null=False),
         _moment("lease_until"),
         sa.Column("claim_token", sa.Uuid()),
-        *_texts("request_id", "last_error_request_id", "prompt_sha256"),
+        *_texts("request_id", "prompt_sha256"),
         _moment("submitted_at"),
+        _moment("next_attempt_at", null=False),
+        # Postgres logs an updated row from its first changed byte on, so what an answer changes comes last.
+        sa.Column("status", sa.String(), nullable=False),
+        *_texts("last_error_request_id"),
         _moment("completed_at"),
         *_verdict(),
         _flag("late"),
@@ -239,7 +240,8 @@ def _inbox() -> None:
         *_texts("kind", "topic", null=False),
         sa.Column("partitions", postgresql.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column("offsets", postgresql.ARRAY(sa.BigInteger()), nullable=False),
-        sa.Column("payloads", postgresql.ARRAY(sa.LargeBinary()), nullable=False),
+        # Many messages in one value, compressed before it comes here.
+        sa.Column("payloads", sa.LargeBinary(), nullable=False),
         _now("received_at"),
         _count("attempts"),
         _moment("next_attempt_at", null=False),
@@ -247,6 +249,7 @@ def _inbox() -> None:
         # Dead versions of undone rows slow every take: vacuum early and without pauses.
         postgresql_with={"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_cost_delay": "0"},
     )
+    op.execute("ALTER TABLE inbox ALTER COLUMN payloads SET STORAGE EXTERNAL")
     op.create_index("ix_inbox_undone", "inbox", ["id"], postgresql_where=sa.text("done_at IS NULL"))
     op.create_index("ix_inbox_received_at", "inbox", ["received_at"], postgresql_using="brin")
     op.create_table(

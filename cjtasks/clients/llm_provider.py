@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pybreaker
 import requests
+from pydantic_core import to_json
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 
 from cjtasks.contracts.provider import read_queue_id
 from cjtasks.errors import CircuitOpen, ProviderRefused, ProviderRejected
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from cjtasks.contracts.provider import ComparisonRequest
 
 CONNECT_SECONDS = 3.05
+CONNECTIONS = 32
+"""How many requests of one process may be in the air; each keeps its connection for the next one."""
+
 OPERATION = "generate_comparison"
 
 _CODES = {
@@ -64,18 +70,16 @@ class Submission:
 class LLMProviderServiceClient:
     """One session and one circuit breaker for a process; safe to use from several threads."""
 
-    def __init__(self, url: str, breaker: pybreaker.CircuitBreaker, *, timeout: float, connections: int = 8) -> None:
+    def __init__(self, url: str, breaker: pybreaker.CircuitBreaker, *, timeout: float) -> None:
         self._url = f"{url}/comparison"
         self._breaker = breaker
         self._watch = _Watch()
         breaker.add_listener(self._watch)
         self._probing = threading.Lock()
         self._timeout = (min(CONNECT_SECONDS, timeout), timeout)
-        self._session = requests.Session()
-        # A comparison costs money: nothing below us may send it again by itself.
-        adapter = HTTPAdapter(pool_maxsize=connections, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._session = session_for(self._url)
+        # Prepared once: what all requests have in common costs more to work out than to send.
+        self._blank = self._session.prepare_request(requests.Request("POST", self._url))
 
     def allowance(self, most: int) -> int:
         """Return how many comparisons it makes sense to claim: none while the breaker is open, one to probe."""
@@ -124,12 +128,18 @@ class LLMProviderServiceClient:
 
     def _post(self, request: ComparisonRequest) -> Submission:
         try:
-            response = self._session.post(self._url, json=request.body(), timeout=self._timeout, allow_redirects=False)
+            response = self._session.send(self._filled(request), timeout=self._timeout, allow_redirects=False)
         except requests.Timeout:
             raise self._no_answer("TIMEOUT", request.correlation_id) from None
         except requests.RequestException:
             raise self._no_answer("CONNECTION_ERROR", request.correlation_id) from None
         return _read(response, request.correlation_id)
+
+    def _filled(self, request: ComparisonRequest) -> requests.PreparedRequest:
+        filled = self._blank.copy()
+        filled.body = to_json(request.body())
+        filled.prepare_content_length(filled.body)
+        return filled
 
     def _no_answer(self, code: str, correlation_id: UUID) -> ProviderRefused:
         error = ProviderRefused.of(
@@ -137,6 +147,24 @@ class LLMProviderServiceClient:
         )
         error.outage = True
         return error
+
+
+def session_for(url: str) -> requests.Session:
+    """Return a session for JSON posts from several threads to one URL.
+
+    The environment's proxies and certificates are read once, because for each request it costs as much as half
+    of the request itself. Its .netrc is not: a login found there would go out with every comparison.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.proxies.update(get_environ_proxies(url))
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    session.headers["Content-Type"] = "application/json"
+    # A comparison costs money: nothing below us may send it again by itself.
+    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
 
 
 def breaker(failures: int, open_seconds: float) -> pybreaker.CircuitBreaker:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from cjtasks.contracts.envelope import EventEnvelope, Moment, WireModel, read_data, read_message
+from cjtasks.contracts.envelope import EventEnvelope, Moment, WireModel, as_utc, now, read_data, read_message
 from cjtasks.contracts.error_codes import ErrorCode
 from cjtasks.contracts.provider import PROVIDER_SERVICE, PROVIDERS
 from cjtasks.contracts.storable import bounded, storable, without_nul
@@ -62,8 +62,9 @@ class LLMComparisonResultV1(WireModel):
     response_time_ms: Count
     token_usage: TokenUsage = TokenUsage()
     cost_estimate: Annotated[float, Field(ge=0.0)]
-    requested_at: Moment
-    completed_at: Moment
+    # Plain, since only the second is kept, and a validator in Python for each of them would be felt.
+    requested_at: datetime
+    completed_at: datetime
     trace_id: str | None = None
     request_metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -82,6 +83,7 @@ class LLMComparisonResultV1(WireModel):
 class CallbackEnvelope(EventEnvelope):
     """Envelope and answer together, so that one pass reads both."""
 
+    event_timestamp: datetime = Field(default_factory=now)
     data: LLMComparisonResultV1
 
 
@@ -150,7 +152,7 @@ def answer_of(result: LLMComparisonResultV1, source: str) -> Answer:
         error_message=verdict.error_message,
         error_service=verdict.error_service,
         error_details=verdict.error_details,
-        judged_at=result.completed_at,
+        judged_at=as_utc(result.completed_at),
         provider=_provider(result),
         model=without_nul(result.model),
         response_time_ms=bounded(result.response_time_ms),

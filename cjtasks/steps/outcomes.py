@@ -15,12 +15,13 @@ from cjtasks.domain.states import BatchStateEnum, Bell, Work
 from cjtasks.errors import ProviderRefused, ProviderRejected
 from cjtasks.steps.progress import go_on, limits
 from cjtasks.steps.turn import Turn
-from cjtasks.store import batches, comparisons, gate, inbox
+from cjtasks.store import batches, claims, comparisons, gate, inbox
+from cjtasks.store.claims import Acceptance
 from cjtasks.store.inbox import Kind, Message
 from cjtasks.store.models import ComparisonPair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -53,8 +54,10 @@ def record(runtime: Runtime, session: Session, token: UUID, results: Sequence[Ou
     """Record all outcomes of one claim and say what is due next for each of its batches."""
     turn = Turn(session, runtime.settings, runtime.clock())
     states = batches.lock_all(session, {outcome.batch_id for outcome in results})
-    pairs = _still_claimed(session, token, results)
-    for outcome in results:
+    recorded = _accept_all(turn, token, results, states)
+    rest = [outcome for outcome in results if outcome.pair_id not in recorded]
+    pairs = _still_claimed(session, token, rest)
+    for outcome in rest:
         pair = pairs.get(outcome.pair_id)
         if pair is not None:
             _apply(turn, states[outcome.batch_id], pair, outcome)
@@ -67,7 +70,30 @@ def record(runtime: Runtime, session: Session, token: UUID, results: Sequence[Ou
     return bells
 
 
+def _accept_all(
+    turn: Turn, token: UUID, results: Sequence[Outcome], states: Mapping[int, CJBatchState]
+) -> Collection[int]:
+    """Record what was simply taken, in one statement; return the ids of these comparisons."""
+    accepted = [
+        Acceptance(one.pair_id, one.submission.queue_id, one.prompt_sha256)
+        for one in results
+        if one.submission is not None and one.submission.queue_id is not None
+    ]
+    is_first = claims.accept(turn.session, token, turn.now, accepted)
+    for outcome in results:
+        if is_first.get(outcome.pair_id):
+            _count_first(turn, states[outcome.batch_id])
+    return is_first.keys()
+
+
+def _count_first(turn: Turn, state: CJBatchState) -> None:
+    state.submitted_comparisons += 1
+    state.last_activity_at = turn.now
+
+
 def _still_claimed(session: Session, token: UUID, results: Sequence[Outcome]) -> dict[int, ComparisonPair]:
+    if not results:
+        return {}
     rows = session.scalars(
         select(ComparisonPair).where(
             ComparisonPair.id.in_([outcome.pair_id for outcome in results]),
@@ -93,8 +119,7 @@ def _apply(turn: Turn, state: CJBatchState, pair: ComparisonPair, outcome: Outco
 
 def _accept(turn: Turn, state: CJBatchState, pair: ComparisonPair, submission: Submission) -> None:
     if pair.submitted_at is None:
-        state.submitted_comparisons += 1
-        state.last_activity_at = turn.now
+        _count_first(turn, state)
     pair.attempt += 1
     pair.refusals = 0
     pair.submitted_at = turn.now
@@ -174,8 +199,17 @@ def _make_due(turn: Turn, states: Mapping[int, CJBatchState]) -> None:
     waiting = [
         batch_id
         for batch_id, state in states.items()
-        if state.state is BatchStateEnum.WAITING_CALLBACKS and state.next_action is not Work.PARTIAL
+        if state.state is BatchStateEnum.WAITING_CALLBACKS and not _is_due_already(state, turn.now)
     ]
+    if not waiting:
+        return
     upcoming = comparisons.what_next(turn.session, waiting, turn.now, limits(turn.settings))
     for batch_id, (work, when) in upcoming.items():
         batches.due(states[batch_id], work, when)
+
+
+def _is_due_already(state: CJBatchState, now: datetime) -> bool:
+    """Tell whether the next step of a batch looks at its comparisons anyway and says then what is due."""
+    return state.next_action is Work.PARTIAL or (
+        state.next_action is Work.SUBMIT and state.next_action_at is not None and state.next_action_at <= now
+    )

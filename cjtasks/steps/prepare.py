@@ -27,6 +27,10 @@ PATIENCE = timedelta(minutes=5)
 """How long an unavailable text is tried again before its essay is given up."""
 
 LONGEST_PAUSE = 30.0
+
+TURN = timedelta(seconds=0.25)
+"""How long batches are prepared before the child looks for other work: submissions wait for the same ones."""
+
 THREADS = 8
 
 
@@ -37,6 +41,19 @@ class _Fetched:
     text: str | None = None
     code: str | None = None
     final: bool = True
+
+
+def prepare_due(runtime: Runtime, bell: Bell) -> list[Bell]:
+    """Prepare a batch, and go on with others that wait for it until this child has had its turn."""
+    until = runtime.clock() + TURN
+    bells = prepare(runtime, bell)
+    while runtime.clock() < until:
+        with runtime.database.transaction() as session:
+            batch_id = batches.oldest_due(session, Work.PREPARE, runtime.clock())
+        if batch_id is None:
+            break
+        bells += prepare(runtime, Bell(Work.PREPARE, batch_id))
+    return bells
 
 
 def prepare(runtime: Runtime, bell: Bell) -> list[Bell]:

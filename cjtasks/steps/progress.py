@@ -14,6 +14,7 @@ from cjtasks.store import batches
 from cjtasks.store.comparisons import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from cjtasks.settings import Settings
@@ -36,6 +37,17 @@ def go_on(turn: Turn, state: CJBatchState) -> list[Bell]:
         log.warning("batch failed", cj_batch=state.batch_id, reason="low_success_rate")
         return events.fail(turn, state, _low_success_rate(state, progress, turn.settings))
     return []
+
+
+def go_on_where_due(turn: Turn, moved: Mapping[int, Progress]) -> list[Bell]:
+    """Decide about each batch whose counters moved under our lock, and read those rows only that do not wait on."""
+    threshold = turn.settings.MIN_SUCCESS_RATE_THRESHOLD
+    due = [batch_id for batch_id, now in moved.items() if decide(now, threshold) not in _NO_ACTION]
+    states = batches.lock_all(turn.session, due) if due else {}
+    return [bell for state in states.values() for bell in go_on(turn, state)]
+
+
+_NO_ACTION = {Decision.WAIT, Decision.NOTHING}
 
 
 def _low_success_rate(state: CJBatchState, progress: Progress, settings: Settings) -> dict[str, Any]:

@@ -1,157 +1,132 @@
-"""Comparisons are claimed from all batches fairly, sent without a lock held, and recorded together."""
+"""Comparisons are claimed from all batches fairly, sent without a lock held, and recorded together.
+
+They go out in loads. While one load is in the air the one before it is recorded and the next one claimed, so
+neither the database waits for the provider nor the provider for the database.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import timedelta
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from sqlalchemy import select
-
-from cjtasks.contracts.provider import ComparisonRequest, JudgeSettings
-from cjtasks.domain.configuration import BatchConfiguration
-from cjtasks.domain.prompts import SYSTEM_PROMPT, EssayText, Prompt, comparison_prompt
+from cjtasks.clients.llm_provider import CONNECTIONS
 from cjtasks.domain.states import Bell, Work
 from cjtasks.errors import CircuitOpen, ProviderRefused, ProviderRejected
-from cjtasks.steps import outcomes
+from cjtasks.steps import letters, outcomes
 from cjtasks.steps.outcomes import Outcome
 from cjtasks.steps.progress import limits
-from cjtasks.store import claims, gate
-from cjtasks.store.models import CJBatchUpload, ProcessedEssay
+from cjtasks.store import batches, claims, gate
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from uuid import UUID
+    from collections.abc import Collection
+    from concurrent.futures import Future
 
     from sqlalchemy.orm import Session
 
     from cjtasks.runtime import Runtime
-    from cjtasks.store.claims import Taken
+    from cjtasks.steps.letters import Letter
 
-AT_ONCE = 64
-"""How many comparisons one claim takes; what one submitter has in the air is lost for a lease if it dies."""
+LOAD = 64
+"""How many comparisons one claim takes at most."""
 
-THREADS = 8
+AT_ONCE = 2 * LOAD
+"""What one submitter may have in the air; if it dies, this much is lost until the lease ends."""
+
 LONGEST = timedelta(seconds=10)
 """No request starts later than this after its task did, so that a worker can stop in time."""
 
+TURN = timedelta(seconds=0.25)
+"""How long a task sends while texts wait to be fetched: the same children do both, and each takes its turn."""
 
-@dataclass(frozen=True, slots=True)
-class _Letter:
-    """A claimed comparison with what the judge is to read."""
+STRAGGLERS_SECONDS = 1.0
+"""A load is recorded without the requests that take longer than this; they are recorded with a later one."""
 
-    taken: Taken
-    prompt: Prompt
-    judge: JudgeSettings
-    bos_batch_id: str
+PAUSE_SECONDS = 0.01
+"""How long to wait for another submitter that holds the lock of every batch that is due."""
 
 
 def submit(runtime: Runtime) -> list[Bell]:
     """Send what is due, from whichever batches; return only when nothing is left or the time is up."""
-    until = runtime.clock() + LONGEST
-    while runtime.clock() < until:
-        token = uuid4()
-        with runtime.database.transaction() as session:
-            taken = _take(runtime, session, token)
-            letters = _letters(session, taken)
-        if not letters:
+    air = _Air(runtime, until=runtime.clock() + LONGEST)
+    bells: list[Bell] = []
+    with ThreadPoolExecutor(CONNECTIONS, "submit") as threads:
+        while True:
+            # The batches that moved on should not wait for the rest of what this task could send.
+            stopping = bool(bells) or air.has_had_its_turn()
+            while not stopping and air.has_room and (claimed := air.claim()):
+                air.loads.append([threads.submit(air.send, letter) for letter in claimed])
+            if air.loads:
+                bells += air.record()
+            elif stopping:
+                return [*bells, Bell(Work.SUBMIT)]
+            elif not air.is_due():
+                return []
+            else:
+                time.sleep(PAUSE_SECONDS)
+
+
+@dataclass
+class _Air:
+    """What one task has in the air; the token marks its claims, `until` is when its last request may start."""
+
+    runtime: Runtime
+    until: datetime
+    token: UUID = field(default_factory=uuid4)
+    loads: deque[Collection[Future[Outcome]]] = field(default_factory=deque)
+
+    @property
+    def has_room(self) -> bool:
+        return sum(map(len, self.loads)) <= AT_ONCE - LOAD
+
+    def claim(self) -> list[Letter]:
+        with self.runtime.database.transaction() as session:
+            most, now = self._allowance(session), self.runtime.clock()
+            if not most:
+                return []
+            taken = claims.take(session, claims.Order(most, self.token, now), limits(self.runtime.settings))
+            return letters.write(session, taken)
+
+    def has_had_its_turn(self) -> bool:
+        """Tell whether the time is up, or others wait for this child after a fair part of it."""
+        now = self.runtime.clock()
+        if now < self.until - LONGEST + TURN:
+            return False
+        with self.runtime.database.transaction() as session:
+            return now >= self.until or batches.any_due(session, Work.PREPARE, now)
+
+    def is_due(self) -> bool:
+        """Tell whether something could be claimed that could not a moment ago: then somebody else had its lock."""
+        with self.runtime.database.transaction() as session:
+            return bool(self._allowance(session)) and batches.any_due(session, Work.SUBMIT, self.runtime.clock())
+
+    def _allowance(self, session: Session) -> int:
+        closed = gate.closed_until(session, self.runtime.clock())
+        return 0 if closed else self.runtime.provider.allowance(LOAD)
+
+    def send(self, letter: Letter) -> Outcome:
+        one, digest = letter.taken, letter.prompt.sha256
+        if self.runtime.clock() >= self.until:
+            return Outcome(one.id, one.batch_id, digest)
+        request = letter.request(self.runtime.settings.LLM_PROVIDER_CALLBACK_TOPIC)
+        try:
+            submission = self.runtime.provider.generate_comparison(request)
+        except CircuitOpen:
+            return Outcome(one.id, one.batch_id, digest)
+        except (ProviderRefused, ProviderRejected) as error:
+            return Outcome(one.id, one.batch_id, digest, error=error)
+        return Outcome(one.id, one.batch_id, digest, submission=submission)
+
+    def record(self) -> list[Bell]:
+        """Record what came back of the oldest load."""
+        back, still_out = wait(self.loads.popleft(), STRAGGLERS_SECONDS)
+        if still_out:
+            self.loads.append(still_out)
+        if not back:
             return []
-        results = _send_all(runtime, letters, until)
-        with runtime.database.transaction() as session:
-            bells = outcomes.record(runtime, session, token, results)
-        if bells:
-            # The batches that moved on should not wait for the rest of what this task sends.
-            return [*bells, Bell(Work.SUBMIT)]
-    return [Bell(Work.SUBMIT)]
-
-
-def _take(runtime: Runtime, session: Session, token: UUID) -> list[Taken]:
-    now = runtime.clock()
-    most = runtime.provider.allowance(AT_ONCE)
-    if not most or gate.closed_until(session, now):
-        return []
-    return claims.take(session, claims.Order(most, token, now), limits(runtime.settings))
-
-
-def _letters(session: Session, taken: list[Taken]) -> list[_Letter]:
-    batch_ids = {one.batch_id for one in taken}
-    uploads = {
-        upload.id: upload for upload in session.scalars(select(CJBatchUpload).where(CJBatchUpload.id.in_(batch_ids)))
-    }
-    texts = _texts(session, taken)
-    return [_letter(one, uploads[one.batch_id], texts) for one in taken]
-
-
-def _texts(session: Session, taken: list[Taken]) -> dict[tuple[int, str], str]:
-    rows = session.execute(
-        select(ProcessedEssay.cj_batch_id, ProcessedEssay.els_essay_id, ProcessedEssay.assessment_input_text).where(
-            ProcessedEssay.cj_batch_id.in_({one.batch_id for one in taken}),
-            ProcessedEssay.els_essay_id.in_({essay for one in taken for essay in (one.essay_a, one.essay_b)}),
-        )
-    )
-    return {(batch_id, essay_id): text or "" for batch_id, essay_id, text in rows}
-
-
-def _letter(one: Taken, upload: CJBatchUpload, texts: dict[tuple[int, str], str]) -> _Letter:
-    configuration = BatchConfiguration.model_validate(upload.configuration)
-    a, b = (EssayText(essay, texts[one.batch_id, essay]) for essay in (one.essay_a, one.essay_b))
-    return _Letter(
-        taken=one,
-        prompt=comparison_prompt(a, b, upload.student_prompt_text, configuration.rubric),
-        judge=JudgeSettings(
-            provider=configuration.provider,
-            model=configuration.model,
-            temperature=configuration.temperature,
-            system_prompt=configuration.system_prompt or SYSTEM_PROMPT,
-            max_tokens=configuration.max_tokens,
-            reasoning_effort=configuration.reasoning_effort,
-            output_verbosity=configuration.output_verbosity,
-        ),
-        bos_batch_id=upload.bos_batch_id,
-    )
-
-
-def _send_all(runtime: Runtime, letters: list[_Letter], until: datetime) -> list[Outcome]:
-    with ThreadPoolExecutor(min(THREADS, len(letters))) as pool:
-        return list(pool.map(lambda letter: _send(runtime, letter, until), letters))
-
-
-def _send(runtime: Runtime, letter: _Letter, until: datetime) -> Outcome:
-    one, digest = letter.taken, letter.prompt.sha256
-    if runtime.clock() >= until:
-        return Outcome(one.id, one.batch_id, digest)
-    try:
-        submission = runtime.provider.generate_comparison(_request(runtime, letter))
-    except CircuitOpen:
-        return Outcome(one.id, one.batch_id, digest)
-    except (ProviderRefused, ProviderRejected) as error:
-        return Outcome(one.id, one.batch_id, digest, error=error)
-    return Outcome(one.id, one.batch_id, digest, submission=submission)
-
-
-def _request(runtime: Runtime, letter: _Letter) -> ComparisonRequest:
-    one = letter.taken
-    metadata = {
-        "essay_a_id": one.essay_a,
-        "essay_b_id": one.essay_b,
-        "bos_batch_id": letter.bos_batch_id,
-        "cj_batch_id": str(one.batch_id),
-        "cj_source": "els",
-        "cj_request_type": "cj_comparison" if one.iteration == 1 and one.attempt == 0 else "cj_retry",
-        **_hints(letter.judge),
-    }
-    return ComparisonRequest(
-        user_prompt=letter.prompt.text,
-        prompt_blocks=letter.prompt.blocks,
-        callback_topic=runtime.settings.LLM_PROVIDER_CALLBACK_TOPIC,
-        correlation_id=one.correlation_id,
-        judge=letter.judge,
-        metadata=metadata,
-    )
-
-
-def _hints(judge: JudgeSettings) -> dict[str, str]:
-    hints = {"reasoning_effort": judge.reasoning_effort, "output_verbosity": judge.output_verbosity}
-    return {name: value for name, value in hints.items() if value is not None}
+        with self.runtime.database.transaction() as session:
+            return outcomes.record(self.runtime, session, self.token, [one.result() for one in back])

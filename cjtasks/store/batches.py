@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from pydantic_core import to_json
+from sqlalchemy import exists, select, text
 
 from cjtasks.domain.decisions import Progress
 from cjtasks.domain.states import FIRST_WORK, BatchStateEnum, Bell, Work, check_arrow
 from cjtasks.store.models import CJBatchState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
     from sqlalchemy import ColumnElement, Select
@@ -72,6 +73,23 @@ def _claim(state: CJBatchState, work: Work) -> Claim:
     return Claim(state.batch_id, work, state.state, state.current_iteration, state.version)
 
 
+def any_due(session: Session, work: Work, now: datetime) -> bool:
+    """Tell whether this kind of work is due for any batch, whoever holds its lock."""
+    due_now = exists().where(CJBatchState.next_action_at <= now, CJBatchState.next_action == work)
+    return bool(session.scalar(select(due_now)))
+
+
+def oldest_due(session: Session, work: Work, now: datetime) -> int | None:
+    """Return the batch that has waited longest for this kind of work and is not being worked on."""
+    return session.scalar(
+        select(CJBatchState.batch_id)
+        .where(CJBatchState.next_action_at <= now, CJBatchState.next_action == work)
+        .order_by(CJBatchState.next_action_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
 def move(state: CJBatchState, target: BatchStateEnum, now: datetime) -> list[Bell]:
     """Move a locked batch along an arrow, make the first work of the new state due, and return its bell."""
     check_arrow(state.state, target)
@@ -89,6 +107,24 @@ def due(state: CJBatchState, work: Work | None, when: datetime) -> list[Bell]:
     if work is None:
         return []
     return [Bell(work, None if work is Work.SUBMIT else state.batch_id)]
+
+
+# What a batch waits for already may be a submission that comes sooner. A partial result goes first and then looks at
+# what is planned.
+_SUBMIT_NO_LATER_THAN = text(
+    """
+    UPDATE cj_batch_states SET next_action = 'submit', next_action_at = wanted.at
+    FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS wanted(id bigint, at timestamptz)
+    WHERE batch_id = wanted.id AND next_action <> 'partial' AND (next_action <> 'submit' OR next_action_at > wanted.at)
+    """
+)
+
+
+def submit_no_later_than(session: Session, wanted: Mapping[int, datetime]) -> None:
+    """Make the submission of locked batches due at these moments, unless something else comes first."""
+    if wanted:
+        rows = [{"id": batch_id, "at": when} for batch_id, when in wanted.items()]
+        session.execute(_SUBMIT_NO_LATER_THAN, {"wanted": to_json(rows).decode()})
 
 
 def progress(state: CJBatchState) -> Progress:

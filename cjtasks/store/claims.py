@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, or_, select, update
+from pydantic_core import to_json
+from sqlalchemy import select, text
 
-from cjtasks.domain.comparisons import ComparisonStatus
+from cjtasks.domain.fairness import fair_shares
 from cjtasks.domain.states import BatchStateEnum, Work
-from cjtasks.store import batches, comparisons, gate
-from cjtasks.store.models import CJBatchState, ComparisonPair
+from cjtasks.store import batches, gate
+from cjtasks.store.comparisons import Waiting, next_work
+from cjtasks.store.models import CJBatchState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.orm import Session
@@ -49,23 +52,45 @@ class Order:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """The open comparisons of a batch: how many hold a place, how many may go now, and the next moments of others.
+
+    A claim whose lease has run out holds no place and may go, or lost claims could fill the cap for ever.
+    """
+
+    in_flight: int
+    ready: int
+    planned_at: datetime | None
+    lease_until: datetime | None
+    submitted_at: datetime | None
+
+    def after(self, taken: int, now: datetime) -> Waiting:
+        """Return what is left when so many of the ready ones are taken."""
+        leases = [*filter(None, [self.lease_until]), *([now + LEASE] if taken else [])]
+        return Waiting(
+            planned_at=now if self.ready > taken else self.planned_at,
+            lease_until=min(leases, default=None),
+            submitted_at=self.submitted_at,
+            in_flight=self.in_flight + taken,
+        )
+
+
 def take(session: Session, order: Order, limits: Limits) -> list[Taken]:
     """Claim comparisons from the due batches with the fewest in flight, and make what remains due again."""
     states = _due_batches(session, order.now)
     if not states:
         return []
-    free = _free_places(session, [state.batch_id for state in states], order.now, limits)
-    share = max(1, -(-order.most // len(states)))
-    chosen: list[int] = []
-    left = dict(free)
-    for batch_id, pair_id in _claimable(session, list(free), order.now, share):
-        if left[batch_id] > 0 and len(chosen) < order.most:
-            left[batch_id] -= 1
-            chosen.append(pair_id)
+    standing = _standing(session, [state.batch_id for state in states], order.now)
+    wanted = {batch_id: min(one.ready, limits.in_flight - one.in_flight) for batch_id, one in standing.items()}
+    chosen = _next(session, fair_shares(wanted, order.most), order.now)
     # The gate is asked last, because the one probe that it admits must not be wasted on nothing.
     admitted = gate.admitted(session, order.now, len(chosen)) if chosen else 0
-    taken = _claim(session, chosen[:admitted], order)
-    _make_due(session, states, order.now, limits)
+    taken = _claim(session, chosen[:admitted], order) if admitted else []
+    counts = Counter(one.batch_id for one in taken)
+    for state in states:
+        left = standing[state.batch_id].after(counts[state.batch_id], order.now)
+        batches.due(state, *next_work(left, order.now, limits))
     return taken
 
 
@@ -86,60 +111,105 @@ def _due_batches(session: Session, now: datetime) -> Sequence[CJBatchState]:
     ).all()
 
 
-def _free_places(session: Session, batch_ids: list[int], now: datetime, limits: Limits) -> dict[int, int]:
-    # A claim whose lease has run out holds no place, or lost claims could fill the cap for ever.
-    claimed = and_(ComparisonPair.status == ComparisonStatus.CLAIMED, ComparisonPair.lease_until > now)
-    flight = or_(ComparisonPair.status == ComparisonStatus.IN_FLIGHT, claimed)
-    rows = session.execute(
-        select(ComparisonPair.cj_batch_id, func.count().filter(flight))
-        .where(ComparisonPair.cj_batch_id.in_(batch_ids))
-        .group_by(ComparisonPair.cj_batch_id)
-    )
-    return {batch_id: max(0, limits.in_flight - in_flight) for batch_id, in_flight in rows}
+# One pass over the comparisons of all due batches.
+_STANDING = text(
+    """
+    SELECT cj_batch_id,
+        count(*) FILTER (WHERE status = 'in_flight' OR status = 'claimed' AND lease_until > :now) AS in_flight,
+        count(*) FILTER (WHERE status = 'planned' AND next_attempt_at <= :now
+                            OR status = 'claimed' AND lease_until <= :now) AS ready,
+        min(next_attempt_at) FILTER (WHERE status = 'planned' AND next_attempt_at > :now) AS planned_at,
+        min(lease_until) FILTER (WHERE status = 'claimed' AND lease_until > :now) AS lease_until,
+        min(submitted_at) FILTER (WHERE status = 'in_flight') AS submitted_at
+    FROM cj_comparison_pairs WHERE cj_batch_id = ANY(:batch_ids) GROUP BY cj_batch_id
+    """
+)
 
 
-def _claimable(session: Session, batch_ids: list[int], now: datetime, share: int) -> Sequence[tuple[int, int]]:
-    """List up to `share` rows of each batch, the first ones of all batches first."""
-    place = func.row_number().over(
-        partition_by=ComparisonPair.cj_batch_id, order_by=(ComparisonPair.iteration, ComparisonPair.ordinal)
-    )
-    waiting = (
-        select(ComparisonPair.cj_batch_id, ComparisonPair.id, place.label("place"))
-        .where(
-            ComparisonPair.cj_batch_id.in_(batch_ids),
-            or_(
-                and_(ComparisonPair.status == ComparisonStatus.PLANNED, ComparisonPair.next_attempt_at <= now),
-                # The submitter that held it is gone; its lease has run out.
-                and_(ComparisonPair.status == ComparisonStatus.CLAIMED, ComparisonPair.lease_until <= now),
-            ),
-        )
-        .subquery()
-    )
-    rows = session.execute(
-        select(waiting.c.cj_batch_id, waiting.c.id).where(waiting.c.place <= share).order_by(waiting.c.place)
-    )
-    return rows.all()
+def _standing(session: Session, batch_ids: list[int], now: datetime) -> dict[int, _Standing]:
+    rows = session.execute(_STANDING, {"batch_ids": batch_ids, "now": now})
+    return {batch_id: _Standing(*standing) for batch_id, *standing in rows}
+
+
+# Each batch's part stops at its last row that is wanted; the first rows of all batches go first.
+_NEXT = text(
+    """
+    SELECT next.id
+    FROM unnest(CAST(:batch_ids AS bigint[]), CAST(:shares AS bigint[])) AS batch(id, share)
+    CROSS JOIN LATERAL (
+        SELECT pair.id, row_number() OVER (ORDER BY pair.iteration, pair.ordinal) AS turn
+        FROM cj_comparison_pairs AS pair
+        WHERE pair.cj_batch_id = batch.id
+            AND (pair.status = 'planned' AND pair.next_attempt_at <= :now
+                OR pair.status = 'claimed' AND pair.lease_until <= :now)
+        ORDER BY pair.iteration, pair.ordinal
+        LIMIT batch.share
+    ) AS next
+    ORDER BY next.turn
+    """
+)
+
+
+def _next(session: Session, shares: Mapping[int, int], now: datetime) -> list[int]:
+    """Return the ids of so many comparisons of each batch, in the order in which they were planned."""
+    if not shares:
+        return []
+    values = {"batch_ids": list(shares.keys()), "shares": list(shares.values()), "now": now}
+    return list(session.scalars(_NEXT, values))
+
+
+_CLAIM = text(
+    """
+    UPDATE cj_comparison_pairs SET status = 'claimed', lease_until = :lease_until, claim_token = :token
+    WHERE id = ANY(:ids)
+    RETURNING id, cj_batch_id, essay_a_els_id, essay_b_els_id, request_correlation_id, iteration, attempt
+    """
+)
 
 
 def _claim(session: Session, ids: list[int], order: Order) -> list[Taken]:
-    rows = session.execute(
-        update(ComparisonPair)
-        .where(ComparisonPair.id.in_(ids))
-        .values(status=ComparisonStatus.CLAIMED, lease_until=order.now + LEASE, claim_token=order.token)
-        .returning(
-            ComparisonPair.id,
-            ComparisonPair.cj_batch_id,
-            ComparisonPair.essay_a_els_id,
-            ComparisonPair.essay_b_els_id,
-            ComparisonPair.request_correlation_id,
-            ComparisonPair.iteration,
-            ComparisonPair.attempt,
-        )
-    )
-    return [Taken(*row) for row in rows]
+    values = {"ids": ids, "lease_until": order.now + LEASE, "token": order.token}
+    return [Taken(*row) for row in session.execute(_CLAIM, values)]
 
 
-def _make_due(session: Session, states: Sequence[CJBatchState], now: datetime, limits: Limits) -> None:
-    upcoming = comparisons.what_next(session, [state.batch_id for state in states], now, limits)
-    for state in states:
-        batches.due(state, *upcoming[state.batch_id])
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The provider has taken a claimed comparison under an id of its own."""
+
+    pair_id: int
+    request_id: str
+    prompt_sha256: str
+
+
+# The second reading of the row tells what it was before: its batch is locked, so nobody else changes it meanwhile.
+_ACCEPT = text(
+    """
+    UPDATE cj_comparison_pairs AS pair SET
+        status = CASE pair.status WHEN 'claimed' THEN 'in_flight' ELSE pair.status END,
+        attempt = pair.attempt + 1,
+        refusals = 0,
+        request_id = new.request_id,
+        prompt_sha256 = new.prompt_sha256,
+        submitted_at = :now,
+        claim_token = NULL,
+        lease_until = NULL
+    FROM jsonb_to_recordset(CAST(:accepted AS jsonb)) AS new(pair_id bigint, request_id text, prompt_sha256 text)
+    JOIN cj_comparison_pairs AS before ON before.id = new.pair_id
+    WHERE pair.id = new.pair_id AND pair.claim_token = :token
+        AND (pair.status <> 'claimed' OR pair.last_error_request_id IS DISTINCT FROM new.request_id)
+    RETURNING pair.id, before.submitted_at IS NULL
+    """
+)
+
+
+def accept(session: Session, token: UUID, now: datetime, accepted: Iterable[Acceptance]) -> dict[int, bool]:
+    """Record acceptances whose batches are locked and whose claim still holds.
+
+    Returns for each that was recorded whether it was its comparison's first. One whose error answer came before
+    it is left alone, because that error now takes effect.
+    """
+    rows = [asdict(one) for one in accepted]
+    if not rows:
+        return {}
+    values = {"accepted": to_json(rows).decode(), "token": token, "now": now}
+    return dict(session.execute(_ACCEPT, values).all())

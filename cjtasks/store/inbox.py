@@ -109,7 +109,7 @@ def _work(session: Session, rows: Sequence[InboxRow], steps: Mapping[Kind, Step]
 
 def messages_of(row: InboxRow) -> list[Message]:
     return [
-        Message(row.topic, partition, offset, bytes(payload), row.received_at)
+        Message(row.topic, partition, offset, payload, row.received_at)
         for partition, offset, payload in zip(row.partitions, row.offsets, row.payloads, strict=True)
     ]
 

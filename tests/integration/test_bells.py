@@ -92,8 +92,19 @@ def test_the_sweep_rings_nothing_into_a_long_queue_but_into_the_others(ringing: 
 
 
 def test_the_sweep_does_not_itself_make_a_queue_long(ringing: redis.Redis) -> None:
-    assert bells.ring_where_short([INBOX] * 150)
-    assert length(ringing, ANSWERS) == bells.LONGEST_QUEUE
+    assert bells.ring_where_short([Bell(Work.SCORE, number) for number in range(150)])
+    assert length(ringing, BATCHES) == bells.LONGEST_QUEUE
+
+
+def test_a_bell_that_names_no_batch_is_not_rung_where_enough_of_them_wait_to_be_heard(ringing: redis.Redis) -> None:
+    for _ in range(bells.ENOUGH + 5):
+        assert bells.ring([INBOX, Bell(Work.SUBMIT)])
+    assert (length(ringing, ANSWERS), length(ringing, SUBMISSIONS)) == (bells.ENOUGH, bells.ENOUGH)
+
+
+def test_a_bell_that_names_a_batch_is_rung_however_many_wait(ringing: redis.Redis) -> None:
+    assert bells.ring([Bell(Work.SCORE, number) for number in range(bells.ENOUGH + 5)])
+    assert length(ringing, BATCHES) == bells.ENOUGH + 5
 
 
 @pytest.mark.usefixtures("ringing")

@@ -16,6 +16,7 @@ from cjtasks import bells
 from cjtasks.dev.servers import free_port
 from cjtasks.domain.comparisons import ComparisonStatus
 from cjtasks.domain.states import BatchStateEnum, Bell, Work
+from cjtasks.steps import submit
 from cjtasks.store.models import CJBatchState, CJBatchUpload, ComparisonPair, ProcessedEssay, ProviderGate
 from cjtasks.testing import eager_platform
 from tests.checks import assert_consistent
@@ -226,7 +227,7 @@ def test_a_thousand_batches_before_a_full_queue_cost_a_handful_of_requests(eager
     a_thousand_batches(eager_cj)
     eager_cj.provider.change({"refuse_rate": 1.0, "refuse_status": 202, "lost_rate": 1.0})
     for_simulated(eager_cj, timedelta(minutes=10))
-    burst = 64
+    burst = submit.AT_ONCE
     assert eager_cj.provider.stats()["accepted"] == 0
     assert eager_cj.provider.stats()["refused"] <= burst + 20, "after the first burst only probes"
 

@@ -151,6 +151,15 @@ class ComparisonPair(Base):
     essay_a_els_id: Mapped[str]
     essay_b_els_id: Mapped[str]
     request_correlation_id: Mapped[UUID]
+    attempt: Mapped[Counter]
+    refusals: Mapped[Counter]
+    lease_until: Mapped[datetime | None]
+    claim_token: Mapped[UUID | None]
+    request_id: Mapped[str | None]
+    prompt_sha256: Mapped[str | None]
+    submitted_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[Moment]
+    # Postgres logs an updated row from its first changed byte on, so what an answer changes comes last.
     status: Mapped[ComparisonStatus] = mapped_column(
         Enum(
             ComparisonStatus,
@@ -161,15 +170,7 @@ class ComparisonPair(Base):
         ),
         default=ComparisonStatus.PLANNED,
     )
-    attempt: Mapped[Counter]
-    refusals: Mapped[Counter]
-    next_attempt_at: Mapped[Moment]
-    lease_until: Mapped[datetime | None]
-    claim_token: Mapped[UUID | None]
-    request_id: Mapped[str | None]
     last_error_request_id: Mapped[str | None]
-    prompt_sha256: Mapped[str | None]
-    submitted_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     judged_at: Mapped[datetime | None]
     winner: Mapped[str | None]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from cjtasks.store.models.base import Base, BigId, Counter, Created, Moment
+from cjtasks.store.models.packed import Packed
 
 
 class InboxRow(Base):
@@ -27,7 +28,7 @@ class InboxRow(Base):
     topic: Mapped[str]
     partitions: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     offsets: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    payloads: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
+    payloads: Mapped[list[bytes]] = mapped_column(Packed)
     received_at: Mapped[Created]
     attempts: Mapped[Counter]
     next_attempt_at: Mapped[Moment]

@@ -20,6 +20,8 @@ from cjtasks.errors import HuleEduError, ProviderRefused, ProviderRejected
 from tests.integration.clients.told_service import Answer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.integration.clients.told_service import Service
 
 CORRELATION = UUID("0190a0b0-0000-7000-8000-000000000001")
@@ -246,3 +248,27 @@ def test_a_provider_that_is_not_there_is_an_outage() -> None:
     error = error_of(client_of(f"http://127.0.0.1:{free_port()}/api/v1"))
     assert isinstance(error, ProviderRefused)
     assert error.outage
+
+
+def test_a_proxy_of_the_environment_is_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.told = ACCEPTED
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{service.port}")
+    monkeypatch.setenv("no_proxy", "")
+
+    assert client_of("http://judges.invalid/api/v1").generate_comparison(asked()) == Submission("q-1", None)
+
+    assert service.paths == ["http://judges.invalid/api/v1/comparison"]
+
+
+def test_a_login_in_netrc_does_not_go_out_with_a_comparison(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password something\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    service.told = ACCEPTED
+
+    client_of(service.url).generate_comparison(asked())
+
+    assert service.headers[0].get("Authorization") is None
+    assert service.headers[0]["Content-Type"] == "application/json"

@@ -30,6 +30,7 @@ class Service:
         self.told: Told = Answer(500)
         self.paths: list[str] = []
         self.bodies: list[bytes] = []
+        self.headers: list[Mapping[str, str]] = []
         self.ended = threading.Event()
         self.port = 0
 
@@ -58,6 +59,7 @@ class _Route(BaseHTTPRequestHandler):
 
     def _reply(self) -> None:
         self.service.paths.append(self.path)
+        self.service.headers.append(dict(self.headers))
         self.service.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         answer = self.service.answer()
         if answer is None:
@@ -74,12 +76,17 @@ class _Route(BaseHTTPRequestHandler):
         """Keep the tests' output clean."""
 
 
+class _Server(ThreadingHTTPServer):
+    # With the library's five, connections that come together wait for the network to try again.
+    request_queue_size = 128
+    daemon_threads = True
+
+
 @contextmanager
 def serving() -> Iterator[Service]:
     told = Service()
     route = type("_Told", (_Route,), {"service": told})
-    with ThreadingHTTPServer(("127.0.0.1", 0), route) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", 0), route) as server:
         told.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -16,7 +16,7 @@ from cjtasks.domain.states import BatchStateEnum, Bell, Work
 from cjtasks.errors import ProviderRefused, ProviderRejected
 from cjtasks.steps import answers, outcomes
 from cjtasks.steps.outcomes import Outcome
-from cjtasks.store import gate
+from cjtasks.store import claims, gate
 from cjtasks.store.models import CJBatchState, ComparisonPair, InboxRow
 from tests.checks import assert_consistent, counted, counters_of
 from tests.factories import NOW, batch_in, comparisons, failure, messages, success
@@ -33,7 +33,8 @@ ACCEPTED = Submission("queue-7", None)
 
 def claimed(database: Database) -> ComparisonPair:
     with database.transaction() as session:
-        state = batch_in(session, WAITING)
+        # As the claim leaves its batch: the submitter must be gone before anybody else is asked to look.
+        state = batch_in(session, WAITING, next_action_at=NOW + claims.LEASE)
         comparisons(session, state, 1, S.IN_FLIGHT)
         return comparisons(session, state, 1, S.CLAIMED)[0]
 

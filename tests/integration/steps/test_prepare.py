@@ -144,3 +144,24 @@ def test_a_batch_waits_a_while_for_its_prompt(eager_cj: EagerPlatform) -> None:
     upload = look(eager_cj, bell).batch_upload
     assert (upload.student_prompt_text, upload.student_prompt_error) == (None, "CONTENT_SERVICE_ERROR")
     assert eager_cj.content.stats()["reads"] == len(TEXTS) + 2
+
+
+def test_one_turn_prepares_every_batch_that_is_due(eager_cj: EagerPlatform) -> None:
+    due = [opened(eager_cj, [*TEXTS]) for _ in range(3)]
+
+    bells = prepare.prepare_due(eager_cj.runtime, due[1])
+
+    assert {bell.batch_id for bell in bells} == {bell.batch_id for bell in due}
+    assert {look(eager_cj, bell).state for bell in due} == {BatchStateEnum.GENERATING_PAIRS}
+
+
+def test_a_turn_leaves_alone_what_is_tried_again_later(eager_cj: EagerPlatform) -> None:
+    waiting, due = (opened(eager_cj, [*TEXTS]) for _ in range(2))
+    break_all(eager_cj, 503)
+    prepare.prepare(eager_cj.runtime, waiting)
+    eager_cj.content.change({"error_rate": 0.0})
+
+    prepare.prepare_due(eager_cj.runtime, due)
+
+    assert look(eager_cj, waiting).state is BatchStateEnum.INITIALIZING
+    assert look(eager_cj, due).state is BatchStateEnum.GENERATING_PAIRS

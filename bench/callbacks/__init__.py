@@ -1,0 +1,1 @@
+"""How fast answers come from Kafka into committed rows: `python -m bench.callbacks`."""

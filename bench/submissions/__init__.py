@@ -1,0 +1,1 @@
+"""How fast comparisons are claimed, sent and recorded, beside the bare cost of the same requests."""
