@@ -14,6 +14,8 @@ from cjtasks.store.models import CJBatchState
 from tests.factories import NOW, batch_in
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cjtasks.store.batches import Claim
     from cjtasks.store.session import Database
 
@@ -121,3 +123,33 @@ def test_a_batch_that_was_deleted_cannot_be_locked(database: Database) -> None:
     with database.transaction() as session:
         assert batches.lock(session, 1) is None
         assert batches.lock_all(session, [1, 2]) == {}
+
+
+@pytest.mark.parametrize(
+    ("work", "minutes", "expected"),
+    [
+        (Work.SUBMIT, 30, (Work.SUBMIT, 5)),
+        (Work.SUBMIT, 1, (Work.SUBMIT, 1)),
+        (Work.CHECK, 1, (Work.SUBMIT, 5)),
+        (Work.PARTIAL, 30, (Work.PARTIAL, 30)),
+    ],
+    ids=["a later submission", "a sooner submission", "a check", "a partial result"],
+)
+def test_a_submission_comes_forward_but_never_back_and_never_before_a_partial_result(
+    database: Database, work: Work, minutes: int, expected: tuple[Work, int]
+) -> None:
+    def after(count: int) -> datetime:
+        return NOW + timedelta(minutes=count)
+
+    with database.transaction() as session:
+        waiting = batch_in(
+            session, BatchStateEnum.WAITING_CALLBACKS, next_action=work, next_action_at=after(minutes)
+        ).batch_id
+        ended = batch_in(session, BatchStateEnum.COMPLETED).batch_id
+    with database.transaction() as session:
+        batches.submit_no_later_than(session, {waiting: after(5), ended: after(5)})
+
+    with database.transaction() as session:
+        state = session.get_one(CJBatchState, waiting)
+        assert (state.next_action, state.next_action_at) == (expected[0], after(expected[1]))
+        assert session.get_one(CJBatchState, ended).next_action is None
