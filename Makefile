@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --no-header \
 	--no-emit-index-url --no-emit-find-links --quiet $(ARGS)
 
-.PHONY: help setup demo dev test bench test-deep check format requirements docs clean
+.PHONY: help setup demo dev test bench bench-full test-deep check format requirements docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +47,24 @@ dev: setup ## Run the stack, the fakes and every process until Ctrl-C
 test: setup ## Run every test; those that need a Kafka broker are skipped aloud where none can run
 	@$(VENV)/bin/pytest $(ARGS)
 
-bench: setup ## Measure the callback path on a stack of its own: rate, latency, cost (5 minutes; Linux)
-	@$(VENV)/bin/python -m bench.callbacks $(ARGS)
+# One run of each, within 20 minutes; each prints its tables and keeps its numbers in bench/runs.
+bench: $(VENV)/.bench ## Measure answers, sending, many batches, growth and the statistics (15 minutes; Linux)
+	@for part in callbacks submissions journey growth scoring scoring_speed pairing_speed; do \
+		$(VENV)/bin/python -m bench.$$part; done
+
+bench-full: $(VENV)/.bench ## The same at full size, answers five times (hours)
+	@for run in 1 2 3 4 5; do $(VENV)/bin/python -m bench.callbacks; done
+	@$(VENV)/bin/python -m bench.submissions --rounds 5
+	@$(VENV)/bin/python -m bench.journey --full --scorers 2
+	@$(VENV)/bin/python -m bench.journey --small --scorers 2 --patience 7200
+	@$(VENV)/bin/python -m bench.growth --full
+	@$(VENV)/bin/python -m bench.scoring
+	@$(VENV)/bin/python -m bench.quality
+
+# What the scores are measured beside; nothing else needs it.
+$(VENV)/.bench: $(STAMP)
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --group bench
+	@touch $@
 
 test-deep: setup ## Tell 5,000 longer stories of batches (half an hour; CJ_TEST_STORIES=... for another number)
 	@CJ_TEST_STORIES=$${CJ_TEST_STORIES:-5000} $(VENV)/bin/pytest --timeout=0 tests/integration/test_state_machine.py $(ARGS)

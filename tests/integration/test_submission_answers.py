@@ -76,6 +76,7 @@ class Refusal(NamedTuple):
 
 REFUSALS = {
     "a full queue": Refusal(as_json(202, {"error": {"code": "REQUEST_QUEUED"}}), closes=True),
+    "202 with half a character": Refusal(Answer(202, b'{"queue_id": "\\ud800"}'), closes=True),
     "202 with half a body": Refusal(Answer(202, b'{"queue_id": "q'), closes=True),
     "202 with an id that is a number": Refusal(as_json(202, {"queue_id": 7}), closes=True),
     "408": Refusal(as_json(408)),
