@@ -9,7 +9,8 @@ whatever is lost on the way is rung again.
 
 contracts  what crosses the wire             store    tables, transactions, inbox and outbox
 domain     pure rules: states, decisions,    steps    a batch's life, a module a step
-           pairing, scoring, prompts         clients  the services that we call
+           pairing, scores, reliability      clients  the services that we call
 tasks      every Celery task                 relay    outbox to Kafka
 ops        logging                           cli, dev the `cjtasks` command and the stack on one machine
+research   files, reports, simulation
 """
