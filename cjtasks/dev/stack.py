@@ -48,6 +48,7 @@ class Stack:
 def stack(folder: Path, *, durable: bool, need_real_kafka: bool = False) -> Iterator[Stack]:
     """Run what the environment does not name, all at the same time, until the block ends.
 
+    `durable` is for data that are kept: what runs for long may take longer to start.
     Where no real broker can run, the mock stands in unless `need_real_kafka`. Raises Misconfigured if a
     service does not start, once the others have been stopped.
     """
@@ -60,7 +61,8 @@ def stack(folder: Path, *, durable: bool, need_real_kafka: bool = False) -> Iter
                 for service in (
                     _named(DATABASE_URL) or postgres(folder / "postgres", durable=durable),
                     _named(REDIS_URL) or valkey(folder / "valkey"),
-                    _named(KAFKA_BOOTSTRAP_SERVERS) or (kafka(folder / "kafka") if kafka_is_real else mock_kafka()),
+                    _named(KAFKA_BOOTSTRAP_SERVERS)
+                    or (kafka(folder / "kafka", for_long=durable) if kafka_is_real else mock_kafka()),
                 )
             ]
         database_url, redis_url, servers = (start.result() for start in starts)

@@ -200,9 +200,7 @@ def _of_the_answers(changes: Sequence[Change]) -> tuple[str, ...]:
         arrays.texts(answer.error_code for answer in answers),
         arrays.texts(answer.error_message for answer in answers),
         arrays.texts(answer.error_service for answer in answers),
-        arrays.texts(
-            None if answer.error_details is None else to_json(answer.error_details).decode() for answer in answers
-        ),
+        arrays.texts(_json(answer.error_details) for answer in answers),
         arrays.plain(answer.provider for answer in answers),
         arrays.texts(answer.model for answer in answers),
         arrays.plain(answer.response_time_ms for answer in answers),

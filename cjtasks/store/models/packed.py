@@ -7,9 +7,9 @@ that is busier than we are, or not at all.
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import TYPE_CHECKING
 
+import zstandard
 from sqlalchemy import LargeBinary
 from sqlalchemy.types import TypeDecorator
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
 _LENGTH = struct.Struct(">I")
-_QUICKEST = 1
+_QUICK = 1
 
 
 class Packed(TypeDecorator["list[bytes]"]):
-    """A list of messages as `bytea`: zlib over each message after its length in four bytes, big end first."""
+    """A list of messages as `bytea`: zstd over each message after its length in four bytes, big end first."""
 
     impl = LargeBinary
     cache_ok = True
@@ -41,11 +41,11 @@ class Packed(TypeDecorator["list[bytes]"]):
 
 def pack(messages: Sequence[bytes]) -> bytes:
     parts = [part for message in messages for part in (_LENGTH.pack(len(message)), message)]
-    return zlib.compress(b"".join(parts), _QUICKEST)
+    return zstandard.compress(b"".join(parts), _QUICK)
 
 
 def unpack(packed: bytes) -> Iterator[bytes]:
-    whole, start = zlib.decompress(packed), 0
+    whole, start = zstandard.decompress(packed), 0
     while start < len(whole):
         (length,) = _LENGTH.unpack_from(whole, start)
         start += _LENGTH.size
