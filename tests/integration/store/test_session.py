@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlch
 
 from cjtasks.settings import psycopg2_url
 from cjtasks.store.models import KafkaPosition
-from cjtasks.store.session import Database, is_passing
+from cjtasks.store.session import LOOK_AFTER, Database, is_passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,7 @@ def test_a_database_that_is_away_passes() -> None:
     away.close()
 
 
-def test_a_connection_that_died_in_the_pool_is_replaced(database: Database) -> None:
+def end_the_pooled_connection(database: Database) -> None:
     with database.transaction() as session:
         pid = session.scalar(text("SELECT pg_backend_pid()"))
     ender = Database(database.engine.url.render_as_string(hide_password=False))
@@ -119,5 +120,21 @@ def test_a_connection_that_died_in_the_pool_is_replaced(database: Database) -> N
         session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
     ender.close()
 
+
+def test_a_connection_that_died_in_the_pool_is_replaced(database: Database) -> None:
+    end_the_pooled_connection(database)
+    time.sleep(LOOK_AFTER)
+
+    with database.transaction() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+
+
+def test_a_connection_that_died_a_moment_ago_fails_one_transaction_as_passing(database: Database) -> None:
+    end_the_pooled_connection(database)
+
+    with pytest.raises(OperationalError) as raised, database.transaction() as session:
+        session.execute(text("SELECT 1"))
+
+    assert is_passing(raised.value)
     with database.transaction() as session:
         assert session.scalar(text("SELECT 1")) == 1
