@@ -51,6 +51,8 @@ def _sentences(findings: Findings) -> Iterator[str]:
         yield f"Essays without any comparison, and so without a score: {findings.unscored.size}."
     if findings.side is not None and math.isfinite(findings.side.z):
         yield _side(findings.side)
+    if claims is not None and math.isfinite(findings.conventional.ssr):
+        yield _ssr(findings.conventional.ssr)
 
 
 def _differences(claims: Claims) -> str:
@@ -98,6 +100,11 @@ def _side(side: SideEffect) -> str:
     preferred, wins = ("first", side.eta) if side.eta > 0 else ("second", -side.eta)
     share = f"{100 * expit(wins):.0f} %"
     return f"The essay shown {preferred} is preferred ({told}): of two equally good ones it wins {share} of the time."
+
+
+def _ssr(ssr: float) -> str:
+    told = f"{ssr:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"SSR, for comparison with the literature, is {told}; too high where earlier answers chose the pairs."
 
 
 def _rounded_up(number: int) -> int:

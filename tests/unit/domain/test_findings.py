@@ -193,6 +193,12 @@ def test_a_judge_without_a_preferred_side_is_not_accused() -> None:
     assert "no difference that could be found" in words(find(Judgements(given, sides_known=True), rng()))
 
 
+@pytest.mark.parametrize(("essays", "told"), [(5, False), (12, True)])
+def test_ssr_is_told_for_comparison_where_anything_is_claimed(essays: int, told: bool) -> None:  # noqa: FBT001
+    findings = found(essays, 16, 2.0)
+    assert (f"is {findings.conventional.ssr:.2f}; too high" in words(findings)) is told
+
+
 def test_misfit_is_an_infit_above_the_mean_by_more_than_two_standard_deviations() -> None:
     infit = np.array([1.0] * 9 + [2.0])  # Mean 1.1, standard deviation 0.316: the limit is 1.732.
     assert misfitting(infit).tolist() == [False] * 9 + [True]
