@@ -194,7 +194,7 @@ def test_a_judge_without_a_preferred_side_is_not_accused() -> None:
 
 
 @pytest.mark.parametrize(("essays", "told"), [(5, False), (12, True)])
-def test_ssr_is_told_for_comparison_where_anything_is_claimed(essays: int, told: bool) -> None:  # noqa: FBT001
+def test_ssr_is_told_for_comparison_where_anything_is_claimed(essays: int, told: bool) -> None:
     findings = found(essays, 16, 2.0)
     assert (f"is {findings.conventional.ssr:.2f}; too high" in words(findings)) is told
 
