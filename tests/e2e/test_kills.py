@@ -18,14 +18,16 @@ BATCHES = 8
 MIDDLE = 20 * BATCHES
 """So many comparisons are judged when the part breaks: some of the first iteration, in which there are 48 a batch."""
 
+UNRULY = {"latency": 1.0, "jitter": 0.9, "disorder": 0.5, "duplicate_rate": 0.1, "error_rate": 0.01}
+SLOW_SECONDS = 8.0
+
 GOES_ON_SECONDS = 60.0
 ENDS_SECONDS = 280.0
 
 
 @pytest.fixture(scope="module")
 def running(start: Callable[[Setup], AbstractContextManager[Platform]]) -> Iterator[Platform]:
-    unruly = {"latency": 1.0, "jitter": 0.9, "disorder": 0.5, "duplicate_rate": 0.1, "error_rate": 0.01}
-    with start(Setup(provider=unruly)) as started:
+    with start(Setup(provider=UNRULY)) as started:
         yield started
 
 
@@ -83,12 +85,14 @@ def test_a_redis_that_is_wiped_takes_nothing_with_it(running: Platform) -> None:
 @pytest.mark.timeout(420)
 def test_a_submitter_that_is_killed_asks_again_only_what_it_had_in_the_air(running: Platform) -> None:
     def crash_while_it_sends() -> None:
-        # Requests that hang for a while are surely in the air when the kill comes.
-        running.provider_becomes(accept_delay=2.0)
-        running.wait_for(lambda: running.being_sent() > 0, "something is sent", GOES_ON_SECONDS)
-        crash(running, "submitter")
-        running.provider_becomes(accept_delay=0.0)
+        # A request that came after the change hangs, and its callback cannot overtake the kill.
+        running.provider_becomes(accept_delay=SLOW_SECONDS, latency=SLOW_SECONDS)
+        before = running.stats()["requests"]
+        running.wait_for(lambda: running.stats()["requests"] > before, "something is sent", GOES_ON_SECONDS)
+        running.kill("submitter")
         assert running.being_sent(), "the kill came when nothing was in the air"
+        running.here.supervisor.restart("submitter")
+        running.provider_becomes(accept_delay=0.0, latency=UNRULY["latency"])
 
     run_with(running, crash_while_it_sends)
     assert check(running) == []

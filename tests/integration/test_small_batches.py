@@ -141,7 +141,8 @@ def test_thirty_essays_end_with_a_ranking_though_a_third_of_the_answers_are_erro
     row = ended(eager_cj, batch_id, COMPLETED, CLOSING)
     attempts = Counter(pair.attempt for pair in row.batch_upload.comparison_pairs)
     assert (max(attempts) > 1) == (error_rate > 0)
-    assert row.completed_comparisons >= 0.9 * row.total_comparisons >= 0.9 * 240
+    assert row.completed_comparisons >= 0.9 * row.total_comparisons
+    assert row.stop_reason in {"max_iterations", "scores_stable"}
     assert len(told(eager_cj, batch_id, "result")["essay_results"]) == 30
 
 
