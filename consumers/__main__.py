@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 
@@ -32,6 +33,8 @@ def main() -> None:
         "socket_timeout": 1,
         "socket_connect_timeout": 1,
     }
+    # What was imported stays for good; the collector need not look at it again with every poll.
+    gc.freeze()
     try:
         Loop(runtime(), kafka.consumer(settings), stop).run()
     except (HuleEduError, KafkaException) as error:

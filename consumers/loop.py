@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from cjtasks.runtime import Runtime
     from consumers.positions import Place
 
-PAUSE = 0.005
-"""How long messages may gather before a poll: fewer, larger transactions under load."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.015
+PAUSE_A_MESSAGE = 0.0001
+"""Seconds. Messages gather before a poll, the longer the more the last one brought: fewer, larger transactions."""
 
 MOST_A_POLL = 2000
 MOST_A_ROW = 500
@@ -67,6 +68,7 @@ class Loop:
         self._silent_until = 0.0
         self._next_sweep = 0.0
         self._next_look = 0.0
+        self._pause = SHORTEST_PAUSE
 
     def run(self) -> None:
         """Consume until told to stop; raise what only a person can mend."""
@@ -133,8 +135,9 @@ class Loop:
         first = self._consumer.consume(1, IDLE)
         if not first:
             return []
-        time.sleep(PAUSE)
+        time.sleep(self._pause)
         polled = [m for m in first + self._consumer.consume(MOST_A_POLL - 1, 0) if self._is_message(m)]
+        self._pause = min(max(SHORTEST_PAUSE, len(polled) * PAUSE_A_MESSAGE), LONGEST_PAUSE)
         return self._in_order(polled)
 
     def _is_message(self, message: KafkaMessage) -> bool:

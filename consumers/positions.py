@@ -26,13 +26,14 @@ Place = tuple[str, int]
 
 LOOK_SECONDS = 1.0
 
-# Every poll does this for each of its partitions. In plain SQL, because the ORM's way to an update takes as long as
-# Postgres does.
+# Every poll does this. In plain SQL, because the ORM's way to an update takes as long as Postgres does.
 _MOVE = text(
     """
-    UPDATE kafka_positions SET next_offset = :reached
-    WHERE topic = :topic AND partition = :partition AND next_offset = :expected
-    RETURNING partition
+    UPDATE kafka_positions AS position SET next_offset = new.reached
+    FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:expected AS bigint[]),
+        CAST(:reached AS bigint[])) AS new(topic, partition, expected, reached)
+    WHERE position.topic = new.topic AND position.partition = new.partition AND position.next_offset = new.expected
+    RETURNING position.topic, position.partition
     """
 )
 
@@ -82,13 +83,21 @@ class Positions:
             return session.get_one(KafkaPosition, place).next_offset
 
     def move(self, session: Session, reached: Mapping[Place, int]) -> None:
-        """Move positions in one order everywhere; raise PositionLostError when one is not where we left it."""
-        for place in sorted(reached):
-            expected = self._expected.get(place, -1)
-            values = {"topic": place[0], "partition": place[1], "expected": expected, "reached": reached[place]}
-            moved = session.execute(_MOVE, values).first()
-            if moved is None:
-                raise PositionLostError(f"{place[0]}[{place[1]}]")
+        """Move all positions at once; raise PositionLostError when one is not where we left it.
+
+        Only somebody who lost his partitions and does not know it yet can meet us here, and even a deadlock with him
+        costs no more than another look at who has what.
+        """
+        values = {
+            "topics": [topic for topic, _ in reached],
+            "partitions": [partition for _, partition in reached],
+            "expected": [self._expected.get(place, -1) for place in reached],
+            "reached": list(reached.values()),
+        }
+        moved = {(topic, partition) for topic, partition in session.execute(_MOVE, values)}
+        lost = reached.keys() - moved
+        if lost:
+            raise PositionLostError(", ".join(f"{topic}[{partition}]" for topic, partition in sorted(lost)))
 
     def moved(self, reached: Mapping[Place, int]) -> None:
         """Expect the new positions, after the transaction that moved them was committed."""

@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from uuid import UUID
@@ -87,12 +86,12 @@ class CallbackEnvelope(EventEnvelope):
     data: LLMComparisonResultV1
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A callback as we store it: either a winner with confidence (1-5) and justification, or an error code.
 
     Texts hold no NUL, integers fit a bigint, `error_details` is strict JSON without stack traces, `cost` is
     None where it was infinite, `judged_at` is the provider's time in UTC, `prompt_sha256` is lower-case hex.
+    A tuple, because a frozen dataclass of this size takes eight times as long to make.
     """
 
     correlation_id: UUID

@@ -13,7 +13,9 @@ def without_nul(text: str) -> str:
 
 def bounded(number: int) -> int:
     """Hold an integer of any length within what a bigint column takes."""
-    return max(-MAX_BIGINT, min(number, MAX_BIGINT))
+    if -MAX_BIGINT <= number <= MAX_BIGINT:
+        return number
+    return MAX_BIGINT if number > 0 else -MAX_BIGINT
 
 
 def storable(value: Any) -> Any:

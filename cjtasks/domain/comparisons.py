@@ -6,10 +6,9 @@ The first answer of any attempt counts; an error counts only for the request tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cjtasks.contracts.error_codes import CANNOT_IMPROVE
 
@@ -42,8 +41,7 @@ class Effect(StrEnum):
     STALE = "stale"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """The columns of a comparison that decide what an answer does to it."""
 
     status: ComparisonStatus

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -45,10 +44,8 @@ def record(runtime: Runtime, session: Session, messages: Sequence[Message]) -> l
     """Record answers in the order in which they came; the first answer to a comparison wins."""
     now = runtime.clock()
     received = _read_all(session, messages)
-    correlation_ids = [answer.correlation_id for _, answer in received]
-    recording.lock_batches_of(session, correlation_ids)
-    # Read after the locks: a batch that was deleted while we waited has no comparisons any more.
-    known = _without_strangers(session, received, recording.find(session, correlation_ids))
+    found = recording.lock_and_find(session, [answer.correlation_id for _, answer in received])
+    known = _without_strangers(session, received, found)
     changes = _settle_all(known, now)
     batches.submit_no_later_than(session, _asked_again_at(changes))
     progress = recording.record(session, changes, now)
@@ -84,7 +81,7 @@ def _settle_all(known: Iterable[tuple[Answer, Found]], now: datetime) -> list[Ch
     seen: Counter[str] = Counter()
     for answer, pair in known:
         before = changes.get(pair.id)
-        standing = pair.standing if before is None else replace(pair.standing, status=before.status)
+        standing = pair.standing if before is None else pair.standing._replace(status=before.status)
         effect = _effect(standing, answer)
         seen[effect] += 1
         if effect not in {Effect.DUPLICATE, Effect.STALE}:

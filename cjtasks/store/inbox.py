@@ -5,20 +5,21 @@ A bell carries no row. Whoever hears one takes the oldest rows, so that work gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, text
 
-from cjtasks.store import dead_letters
+from cjtasks.store import arrays, dead_letters
 from cjtasks.store.models import InboxRow
+from cjtasks.store.models.packed import Packed
 from cjtasks.store.session import is_passing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from sqlalchemy import TextualSelect
     from sqlalchemy.orm import Session
 
     from cjtasks.domain.states import Bell
@@ -41,8 +42,7 @@ class Kind(StrEnum):
     CALLBACK = "callback"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     topic: str
     partition: int
     offset: int
@@ -50,19 +50,76 @@ class Message:
     received_at: datetime
 
 
+class _Row(NamedTuple):
+    """A row of the inbox that was locked to be worked."""
+
+    id: int
+    kind: str
+    topic: str
+    partitions: list[int]
+    offsets: list[int]
+    payloads: list[bytes]
+    received_at: datetime
+    attempts: int
+
+
+# Every poll writes and every bell takes, so these go past the ORM, whose way takes as long as Postgres does.
+_WRITE = text(
+    """
+    INSERT INTO inbox (kind, topic, partitions, offsets, payloads, received_at, next_attempt_at)
+    VALUES (:kind, :topic, CAST(:partitions AS bigint[]), CAST(:offsets AS bigint[]), :payloads, :received_at,
+        :received_at)
+    """
+).bindparams(bindparam("payloads", type_=Packed()))
+
+_COLUMNS = "id, kind, topic, partitions, offsets, payloads, received_at, attempts"
+
+_TAKE = text(
+    f"""
+    SELECT {_COLUMNS} FROM inbox WHERE done_at IS NULL AND next_attempt_at <= :now
+    ORDER BY id LIMIT {ROWS_AT_ONCE} FOR UPDATE SKIP LOCKED
+    """  # noqa: S608  Constants of ours.
+).columns(payloads=Packed())
+
+_TAKE_AGAIN = text(
+    f"""
+    SELECT {_COLUMNS} FROM inbox WHERE id = ANY (:ids) AND done_at IS NULL
+    ORDER BY id FOR UPDATE SKIP LOCKED
+    """  # noqa: S608  Constants of ours.
+).columns(payloads=Packed())
+
+_TRY = text(
+    """
+    UPDATE inbox SET attempts = attempts + 1,
+        next_attempt_at = :now + least(2 ^ (attempts + 1), 60) * interval '1 second'
+    WHERE id = ANY (:ids)
+    RETURNING id, attempts
+    """
+)
+
+_GIVE_BACK = text(
+    """
+    UPDATE inbox SET attempts = attempts - 1, next_attempt_at = :now + interval '1 second'
+    WHERE id = ANY (:ids) AND done_at IS NULL
+    """
+)
+
+_FINISH = text("UPDATE inbox SET done_at = :now WHERE id = ANY (:ids)")
+
+
 def write(session: Session, kind: Kind, messages: Sequence[Message]) -> None:
     """Store messages of one kind and one topic, polled together, as one row."""
     first = messages[0]
-    session.add(
-        InboxRow(
-            kind=kind,
-            topic=first.topic,
-            partitions=[m.partition for m in messages],
-            offsets=[m.offset for m in messages],
-            payloads=[m.payload for m in messages],
-            received_at=first.received_at,
-            next_attempt_at=first.received_at,
-        )
+    session.execute(
+        _WRITE,
+        {
+            "kind": kind,
+            "topic": first.topic,
+            "partitions": arrays.plain(m.partition for m in messages),
+            "offsets": arrays.plain(m.offset for m in messages),
+            "payloads": [m.payload for m in messages],
+            "received_at": first.received_at,
+        },
     )
 
 
@@ -70,44 +127,39 @@ def work(database: Database, clock: Callable[[], datetime], steps: Mapping[Kind,
     """Work the oldest rows that are due, in one transaction, and return the bells to ring after it."""
     with database.transaction() as session:
         now = clock()
-        rows = _oldest_due(session, now)
+        rows = _take(session, _TAKE, now=now)
         if not rows or rows[0].received_at > now - FRESH:
             return _work(session, [row for row in rows if not row.attempts], steps, now)
-        suspects = _suspects(rows)
-        for row in suspects:
-            row.attempts += 1
-            row.next_attempt_at = now + timedelta(seconds=min(2**row.attempts, 60))
-        taken = {row.id: row.attempts for row in suspects}
+        suspects = [row.id for row in _suspects(rows)]
+        taken = {row.id: row.attempts for row in session.execute(_TRY, {"ids": suspects, "now": now})}
     return _work_suspects(database, clock, steps, taken)
 
 
-def _oldest_due(session: Session, now: datetime) -> Sequence[InboxRow]:
-    return session.scalars(
-        select(InboxRow)
-        .where(InboxRow.done_at.is_(None), InboxRow.next_attempt_at <= now)
-        .order_by(InboxRow.id)
-        .limit(ROWS_AT_ONCE)
-        .with_for_update(skip_locked=True)
-    ).all()
+def _take(session: Session, statement: TextualSelect, **values: object) -> list[_Row]:
+    return [_Row(*row) for row in session.execute(statement, values)]
 
 
-def _suspects(rows: Sequence[InboxRow]) -> list[InboxRow]:
+def _suspects(rows: Sequence[_Row]) -> list[_Row]:
     """Take rows of a mere backlog together, but a row that was tried before alone."""
     return [rows[0]] if rows[0].attempts else [row for row in rows if not row.attempts]
 
 
-def _work(session: Session, rows: Sequence[InboxRow], steps: Mapping[Kind, Step], now: datetime) -> list[Bell]:
+def _work(session: Session, rows: Sequence[_Row], steps: Mapping[Kind, Step], now: datetime) -> list[Bell]:
     bells: list[Bell] = []
     for kind in Kind:
-        messages = [message for row in rows if row.kind == kind for message in messages_of(row)]
+        messages = [message for row in rows if row.kind == kind for message in _messages_of(row)]
         if messages:
             bells += steps[kind](session, messages)
-    for row in rows:
-        row.done_at = now
+    _finish(session, rows, now)
     return bells
 
 
-def messages_of(row: InboxRow) -> list[Message]:
+def _finish(session: Session, rows: Sequence[_Row], now: datetime) -> None:
+    if rows:
+        session.execute(_FINISH, {"ids": [row.id for row in rows], "now": now})
+
+
+def _messages_of(row: _Row) -> list[Message]:
     return [
         Message(row.topic, partition, offset, payload, row.received_at)
         for partition, offset, payload in zip(row.partitions, row.offsets, row.payloads, strict=True)
@@ -120,30 +172,21 @@ def _work_suspects(
     """Work rows whose attempt is already on record, so that even a crash of this process is counted."""
     try:
         with database.transaction() as session:
-            rows = _still_ours(session, taken)
+            rows = [row for row in _take(session, _TAKE_AGAIN, ids=list(taken)) if row.attempts == taken[row.id]]
             if any(row.attempts >= ONE_BY_ONE for row in rows):
                 return [bell for row in rows for bell in _one_by_one(session, row, steps, clock())]
             return _work(session, rows, steps, clock())
     except Exception as error:
         if is_passing(error):
             # The database was at fault, not the row: this try does not count.
-            _give_back(database, taken, clock())
+            with database.transaction() as session:
+                session.execute(_GIVE_BACK, {"ids": list(taken), "now": clock()})
         raise
 
 
-def _still_ours(session: Session, taken: Mapping[int, int]) -> Sequence[InboxRow]:
-    rows = session.scalars(
-        select(InboxRow)
-        .where(InboxRow.id.in_(taken), InboxRow.done_at.is_(None))
-        .order_by(InboxRow.id)
-        .with_for_update(skip_locked=True)
-    ).all()
-    return [row for row in rows if row.attempts == taken[row.id]]
-
-
-def _one_by_one(session: Session, row: InboxRow, steps: Mapping[Kind, Step], now: datetime) -> list[Bell]:
+def _one_by_one(session: Session, row: _Row, steps: Mapping[Kind, Step], now: datetime) -> list[Bell]:
     bells: list[Bell] = []
-    for message in messages_of(row):
+    for message in _messages_of(row):
         try:
             with session.begin_nested():
                 bells += steps[Kind(row.kind)](session, [message])
@@ -152,17 +195,8 @@ def _one_by_one(session: Session, row: InboxRow, steps: Mapping[Kind, Step], now
                 raise
             # Only the kind of the error is kept: its text may hold what the message holds.
             dead_letters.set_aside(session, message, "PROCESSING_FAILED", type(error).__name__)
-    row.done_at = now
+    _finish(session, [row], now)
     return bells
-
-
-def _give_back(database: Database, taken: Iterable[int], now: datetime) -> None:
-    with database.transaction() as session:
-        session.execute(
-            update(InboxRow)
-            .where(InboxRow.id.in_(taken), InboxRow.done_at.is_(None))
-            .values(attempts=InboxRow.attempts - 1, next_attempt_at=now + timedelta(seconds=1))
-        )
 
 
 def undone(session: Session, now: datetime) -> int:

@@ -6,8 +6,7 @@ past the ORM, and its statements are prepared once for each connection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from cjtasks.contracts.callback import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A comparison as it stands; `was_accepted`: its 202 is on record; `counts`: its batch waits for answers."""
 
     id: int
@@ -37,8 +35,7 @@ class Found:
     counts: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What an answer makes of a comparison.
 
     `next_attempt_at`: when it is asked again, None to leave that as it is. `is_held`: the error waits on the row
@@ -53,8 +50,7 @@ class Change:
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
+class _Prepared(NamedTuple):
     """A statement that each connection parses once."""
 
     name: str
@@ -145,16 +141,17 @@ _RECORD = _Prepared(
 )
 
 
-def lock_batches_of(session: Session, correlation_ids: Iterable[UUID]) -> None:
-    """Lock the batches that these comparisons belong to; whoever changes a comparison holds its batch."""
-    _execute(session, _LOCK, arrays.plain(correlation_ids))
+def lock_and_find(session: Session, correlation_ids: Iterable[UUID]) -> list[Found | None]:
+    """Lock the batches of these comparisons, and read each in the order of the ids; None for one never asked for.
 
-
-def find(session: Session, correlation_ids: Iterable[UUID]) -> list[Found | None]:
-    """Read each comparison, in the order of the ids; None for one that nobody asked for."""
+    Whoever changes a comparison holds its batch. They are read after the locks: a batch that was deleted while we
+    waited has no comparisons any more.
+    """
+    wanted = arrays.plain(correlation_ids)
+    _execute(session, _LOCK, wanted)
     return [
         None if row[0] is None else Found(row[0], row[1], Standing(_STATUS[row[2]], row[3], row[4]), row[5], row[6])
-        for row in _execute(session, _FIND, arrays.plain(correlation_ids))
+        for row in _execute(session, _FIND, wanted)
     ]
 
 
