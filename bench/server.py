@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).resolve().parents[1]
+# What operators are advised to set, and the commit times that the latency of answers is read from.
 SERVER = {
     "track_commit_timestamp": "on",
     "shared_buffers": "512MB",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
+    "autovacuum_naptime": "15s",
 }
 
 
@@ -30,11 +32,15 @@ def migrated(folder: Path) -> Iterator[str]:
     """Run Postgres on empty tables and yield the database's URL."""
     tune(folder)
     with postgres(folder / "postgres", durable=True) as url:
-        config = Config(str(PROJECT / "alembic.ini"))
-        # The ini's syntax gives the percent sign a meaning.
-        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-        command.upgrade(config, "head")
+        migrate(url)
         yield url
+
+
+def migrate(url: str) -> None:
+    config = Config(str(PROJECT / "alembic.ini"))
+    # The ini's syntax gives the percent sign a meaning.
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    command.upgrade(config, "head")
 
 
 def tune(folder: Path) -> None:

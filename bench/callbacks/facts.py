@@ -74,6 +74,12 @@ _WRITTEN = text(
            pg_current_wal_lsn() - '0/0'::pg_lsn, (SELECT wal_fpi FROM pg_stat_wal)
     """
 )
+_SENT = text(
+    """
+    SELECT count(*) FROM cj_comparison_pairs
+    WHERE judged_at IS NULL AND submitted_at >= to_timestamp(:start) AND submitted_at < to_timestamp(:end)
+    """
+)
 _ANSWERED = text("SELECT count(*) FROM answered")
 _MISCOUNTED = text(
     """
@@ -111,6 +117,11 @@ def committed(session: Session, window: Window) -> tuple[int, int]:
     """Return how many answers were committed in the window, and how many until its end."""
     within, until_its_end = session.execute(_RATE, vars(window)).one()
     return within, until_its_end
+
+
+def sent(session: Session, window: Window) -> int:
+    """Return how many comparisons the provider took in the window, none of which was answered."""
+    return int(session.scalar(_SENT, vars(window)) or 0)
 
 
 def written(session: Session) -> Written:

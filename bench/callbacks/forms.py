@@ -12,11 +12,12 @@ PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
 
 @dataclass(frozen=True)
 class Form:
-    """`keeps_inbox`: what was received stands in the inbox, each message once."""
+    """`keeps_inbox`: what was received stands in the inbox, each message once. `sends`: other batches are sent too."""
 
     name: str
     processes: tuple[Process, ...]
     keeps_inbox: bool = True
+    sends: bool = False
 
 
 def product(workers: int) -> Form:
@@ -24,6 +25,13 @@ def product(workers: int) -> Form:
     command = {process.name: process.command for process in read_procfile(PROCFILE)}
     copies = tuple(Process(f"worker-{number}", command["worker"]) for number in range(1, workers + 1))
     return Form("cjtasks", (Process("consumer", command["consumer"]), *copies))
+
+
+def product_that_sends(workers: int) -> Form:
+    """Return the product with its submitter, which has enough to send for the whole run."""
+    command = {process.name: process.command for process in read_procfile(PROCFILE)}
+    submitter = Process("submitter", command["submitter"])
+    return Form("with sending", (*product(workers).processes, submitter), sends=True)
 
 
 INLINE = Form("inline", (Process("consumer", "exec python -m bench.callbacks.inline"),))

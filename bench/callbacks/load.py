@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Producer
 from sqlalchemy import text
 
+from bench.callbacks.seed import BATCHES
 from bench.callbacks.wire import Answer, Asked, Judge
 from cjtasks.settings import settings
 from cjtasks.store.session import Database
@@ -31,7 +32,7 @@ SEED = 7
 _QUESTIONS = text(
     """
     SELECT request_correlation_id::text, request_id, cj_batch_id FROM cj_comparison_pairs
-    WHERE status = 'in_flight' ORDER BY ordinal + 100 * random() LIMIT :count
+    WHERE status = 'in_flight' AND cj_batch_id <= :batches ORDER BY ordinal + 100 * random() LIMIT :count
     """
 )
 
@@ -62,7 +63,9 @@ def _answers(chosen: Settings, count: int) -> list[Answer]:
     judge, database = Judge(SEED), Database(chosen.DATABASE_URL)
     with database.transaction() as session:
         session.execute(text("SET LOCAL statement_timeout = 0"))
-        answers = [judge.answer(Asked(*row)) for row in session.execute(_QUESTIONS, {"count": count})]
+        answers = [
+            judge.answer(Asked(*row)) for row in session.execute(_QUESTIONS, {"count": count, "batches": BATCHES})
+        ]
     database.close()
     gc.freeze()
     return answers

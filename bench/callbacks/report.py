@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.callbacks.run import Measured
 
 FOLDER = Path(__file__).resolve().parents[1] / "runs" / "callbacks"
-PROCESSES = ("consumer", "worker", "worker child", "postgres", "valkey", "broker", "load")
+PROCESSES = ("consumer", "worker", "worker child", "postgres", "valkey", "broker", "submitter", "provider", "load")
 WIDE = 200
 
 Earlier = dict[tuple[str, float], dict[str, Any]]
@@ -49,13 +49,13 @@ def show(results: Sequence[Measured], before: Earlier) -> None:
 
 
 def ours(processors: dict[str, float]) -> float:
-    """Sum up the microseconds of a message without those of the load."""
-    return sum(used for name, used in processors.items() if name not in {"load", "bench"})
+    """Sum up the microseconds of a message without those of the load and of what is sent beside it."""
+    return sum(used for name, used in processors.items() if name not in {"load", "bench", "submitter", "provider"})
 
 
 def _speed(results: Iterable[Measured], before: Earlier) -> Table:
     columns = ["form", "offered/s", "achieved/s", "p50 ms", "p99 ms", "p99 before", "max ms", "backlog at the end"]
-    columns += ["CPU us", "CPU before", "WAL B", "whole pages", "commits/s", "messages a row", "others %"]
+    columns += ["CPU us", "CPU before", "WAL B", "whole pages", "commits/s", "messages a row", "sent/s", "others %"]
     table = _table("A message's way from the produce call to the committed row", columns)
     for one in results:
         last = before.get((one.form, one.offered))
@@ -74,6 +74,7 @@ def _speed(results: Iterable[Measured], before: Earlier) -> Table:
             f"{one.whole_pages:.3f}",
             f"{one.commits_a_second:.0f}",
             f"{one.messages_a_row:.1f}",
+            f"{one.sent_a_second:.0f}",
             f"{100 * one.others:.0f}",
         )
     return table

@@ -18,6 +18,7 @@ from bench.callbacks.facts import Latency, Window, Written
 from bench.callbacks.seed import seed
 from bench.callbacks.usage import PROCESSORS, Usage, usage
 from bench.callbacks.wire import UNREADABLE
+from bench.submissions.seed import plan
 from cjtasks.dev.processes import Supervisor, folder_sink
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 STARTING_SECONDS = 60.0
 DRAINING_SECONDS = 90.0
 
+TO_SEND = (500, 48)
+"""Batches and the comparisons of each that are sent beside the answers, more than any run has time for."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -39,6 +43,7 @@ class Bench:
     stack: Stack
     settings: Settings
     database: Database
+    provider_url: str
     warm_up: float
     seconds: float
 
@@ -58,6 +63,7 @@ class Measured:
     whole_pages: float
     commits_a_second: float
     messages_a_row: float
+    sent_a_second: float
     problems: list[str]
 
 
@@ -70,7 +76,7 @@ class _Sample:
 def run(bench: Bench, form: Form, rate: float) -> Measured:
     """Offer `rate` answers a second to a form's processes; raises when they do not come up."""
     count = int(rate * (bench.warm_up + bench.seconds))
-    seed(bench.database, count)
+    _seed(bench, form, count)
     with _processes(bench, form), _load(bench, rate, count) as load:
         probes = _wait_until_it_works(bench)
         window, before, after = _measure(bench, load)
@@ -79,6 +85,13 @@ def run(bench: Bench, form: Form, rate: float) -> Measured:
         if form.keeps_inbox:
             _wait_until(lambda: _answered(bench) >= count, DRAINING_SECONDS)
     return _measured(bench, form, _Run(rate, count, probes, window, before, after))
+
+
+def _seed(bench: Bench, form: Form, count: int) -> None:
+    seed(bench.database, count)
+    if form.sends:
+        with bench.database.transaction() as session:
+            plan(session, *TO_SEND)
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,8 @@ class _Run:
 
 @contextmanager
 def _processes(bench: Bench, form: Form) -> Iterator[None]:
-    supervisor = Supervisor(form.processes, bench.stack.environment(), folder_sink(bench.stack.folder / "logs"))
+    environment = {**bench.stack.environment(), "CJ_LLM_PROVIDER_SERVICE_URL": bench.provider_url}
+    supervisor = Supervisor(form.processes, environment, folder_sink(bench.stack.folder / "logs"))
     try:
         supervisor.start()
         yield
@@ -174,6 +188,7 @@ def _measured(bench: Bench, form: Form, ran: _Run) -> Measured:
             whole_pages=wrote.whole_pages / done,
             commits_a_second=wrote.commits / bench.seconds,
             messages_a_row=facts.messages_a_row(session),
+            sent_a_second=facts.sent(session, ran.window) / bench.seconds,
             problems=_problems(bench, form, ran),
         )
 

@@ -17,6 +17,8 @@ _NAMES = {
     "postgres": "postgres",
     "valkey-server": "valkey",
     "bench.callbacks.load": "load",
+    "submissions": "submitter",
+    "spawn_main": "provider",
     "celery": "worker",
     "-m consumers": "consumer",
     "bench.callbacks": "consumer",
