@@ -53,7 +53,7 @@ bench: $(VENV)/.bench ## Measure answers, sending, many batches, growth and the 
 		$(VENV)/bin/python -m bench.$$part; done
 
 bench-full: $(VENV)/.bench ## The same at full size, answers five times (hours)
-	@for run in 1 2 3 4 5; do $(VENV)/bin/python -m bench.callbacks; done
+	@$(VENV)/bin/python -m bench.callbacks --rounds 5
 	@$(VENV)/bin/python -m bench.submissions --rounds 5
 	@$(VENV)/bin/python -m bench.journey --full --scorers 2
 	@$(VENV)/bin/python -m bench.journey --small --scorers 2 --patience 7200

@@ -121,7 +121,7 @@ class EagerPlatform:
         """Work all that was received: after an absence no deadline acts before that is done."""
         with self.runtime.database.transaction() as session:
             rows = inbox.undone(session, self.clock())
-        for _ in range(0, max(rows, 1), inbox.ROWS_AT_ONCE):
+        for _ in range(max(rows, 1)):
             bells.ring([Bell(Work.INBOX)])
 
     def _caught_up(self) -> None:

@@ -18,12 +18,13 @@ from cjtasks.steps import sweep
 from cjtasks.store import dead_letters, inbox
 from cjtasks.store.inbox import Message
 from cjtasks.store.session import is_passing
+from consumers.polled import SHORTEST_PAUSE, pause_after, rows, unusable
 from consumers.positions import PositionLostError, Positions
 from consumers.routes import kinds
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from confluent_kafka import Consumer
     from confluent_kafka import Message as KafkaMessage
@@ -32,13 +33,7 @@ if TYPE_CHECKING:
     from cjtasks.runtime import Runtime
     from consumers.positions import Place
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.015
-PAUSE_A_MESSAGE = 0.0001
-"""Seconds. Messages gather before a poll, the longer the more the last one brought: fewer, larger transactions."""
-
 MOST_A_POLL = 2000
-MOST_A_ROW = 500
-LARGEST_ROW = LARGEST_MESSAGE = 8 * 1024 * 1024
 KEPT_OF_A_TOO_LARGE = 64 * 1024
 
 IDLE = 0.2
@@ -137,7 +132,7 @@ class Loop:
             return []
         time.sleep(self._pause)
         polled = [m for m in first + self._consumer.consume(MOST_A_POLL - 1, 0) if self._is_message(m)]
-        self._pause = min(max(SHORTEST_PAUSE, len(polled) * PAUSE_A_MESSAGE), LONGEST_PAUSE)
+        self._pause = pause_after(len(polled))
         return self._in_order(polled)
 
     def _is_message(self, message: KafkaMessage) -> bool:
@@ -194,13 +189,13 @@ class Loop:
     def _write(self, session: Session, received: Sequence[Message]) -> None:
         by_topic: dict[str, list[Message]] = defaultdict(list)
         for message in received:
-            reason = _unusable(message)
+            reason = unusable(message)
             if reason is None:
                 by_topic[message.topic].append(message)
             else:
                 _set_aside(session, message, reason)
         for topic, messages in by_topic.items():
-            for row in _rows(messages):
+            for row in rows(messages):
                 inbox.write(session, self._kinds[topic], row)
 
     def _ring(self, wanted: list[Bell], *, where_short: bool = False) -> None:
@@ -268,29 +263,9 @@ def _place(message: KafkaMessage) -> Place:
     return message.topic() or "", message.partition() or 0
 
 
-def _unusable(message: Message) -> str | None:
-    if not message.payload:
-        return "EMPTY_MESSAGE"
-    return "TOO_LARGE" if len(message.payload) > LARGEST_MESSAGE else None
-
-
 def _set_aside(session: Session, message: Message, reason: str) -> None:
     size = len(message.payload)
     kept = Message(
         message.topic, message.partition, message.offset, message.payload[:KEPT_OF_A_TOO_LARGE], message.received_at
     )
     dead_letters.set_aside(session, kept, reason, f"{size} bytes")
-
-
-def _rows(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Cut messages into rows of at most 500 messages and 8 MiB."""
-    row: list[Message] = []
-    size = 0
-    for message in messages:
-        if row and (len(row) == MOST_A_ROW or size + len(message.payload) > LARGEST_ROW):
-            yield row
-            row, size = [], 0
-        row.append(message)
-        size += len(message.payload)
-    if row:
-        yield row

@@ -250,7 +250,7 @@ def _inbox() -> None:
         postgresql_with={"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_cost_delay": "0"},
     )
     op.execute("ALTER TABLE inbox ALTER COLUMN payloads SET STORAGE EXTERNAL")
-    op.create_index("ix_inbox_undone", "inbox", ["id"], postgresql_where=sa.text("done_at IS NULL"))
+    op.create_index("ix_inbox_undone", "inbox", ["kind", "id"], postgresql_where=sa.text("done_at IS NULL"))
     op.create_index("ix_inbox_received_at", "inbox", ["received_at"], postgresql_using="brin")
     op.create_table(
         "kafka_positions",

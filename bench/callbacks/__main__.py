@@ -19,6 +19,7 @@ Rates = Annotated[str, typer.Option(help="Answers offered a second, one run each
 Seconds = Annotated[float, typer.Option(help="How long each run is measured.")]
 WarmUp = Annotated[float, typer.Option(help="How long each run goes before it is measured.")]
 Workers = Annotated[int, typer.Option(help="How many workers serve the queue of the answers.")]
+Rounds = Annotated[int, typer.Option(help="How often all of it is measured; medians are shown as well.")]
 Baselines = Annotated[bool, typer.Option(help="Run the other forms too.")]
 
 
@@ -28,6 +29,7 @@ def main(  # noqa: PLR0913, PLR0917  Each is an option of the command line.
     warm_up: WarmUp = 3.0,
     workers: Workers = 1,
     baselines: Baselines = True,
+    rounds: Rounds = 1,
     folder: Path | None = None,
 ) -> None:
     """Measure how fast callbacks are recorded, check that none was lost or counted twice, and print the tables."""
@@ -38,9 +40,11 @@ def main(  # noqa: PLR0913, PLR0917  Each is an option of the command line.
         runs += [(INLINE, offered[len(offered) // 2]), (ONE_EACH, min(offered))]
     before, results = report.earlier(), []
     with stand(folder, warm_up, seconds) as bench:
-        for form, rate in runs:
+        for form, rate in runs * rounds:
             results.append(_told(run(bench, form, rate)))
     report.show(results, before)
+    if rounds > 1:
+        report.show_medians(results)
     typer.echo(f"The numbers are in {report.keep(results)}")
     if any(result.problems for result in results):
         raise typer.Exit(1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -46,6 +48,27 @@ def show(results: Sequence[Measured], before: Earlier) -> None:
     for result in results:
         for problem in result.problems:
             console.print(f"WRONG at {result.offered:,.0f}/s ({result.form}): {problem}")
+
+
+def show_medians(results: Sequence[Measured]) -> None:
+    """Print what the rounds of each run came to in the middle, and all of their p99."""
+    table = _table(
+        "Medians of the rounds", ["form", "offered/s", "achieved/s", "p50 ms", "p99 ms", "CPU us", "all p99"]
+    )
+    rounds: dict[tuple[str, float], list[Measured]] = defaultdict(list)
+    for one in results:
+        rounds[one.form, one.offered].append(one)
+    for (form, offered), ran in rounds.items():
+        table.add_row(
+            form,
+            f"{offered:,.0f}",
+            f"{median(one.achieved for one in ran):,.0f}",
+            f"{median(one.latency.p50 for one in ran):.1f}",
+            f"{median(one.latency.p99 for one in ran):.1f}",
+            f"{median(ours(one.processors) for one in ran):.0f}",
+            ", ".join(f"{one.latency.p99:.0f}" for one in ran),
+        )
+    Console(highlight=False, width=WIDE).print(table)
 
 
 def ours(processors: dict[str, float]) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import structlog
-from sqlalchemy import insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from cjtasks.contracts import results
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from sqlalchemy import Table
     from sqlalchemy.orm import Session
 
     from cjtasks.errors import ErrorDetail
@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     from cjtasks.store.inbox import Message
 
 log = structlog.get_logger()
+
+# Made once and of the tables themselves: a thousand batches may come in the same second, and answers wait meanwhile.
+_uploads, _states, _essays = (cast("Table", model.__table__) for model in (CJBatchUpload, CJBatchState, ProcessedEssay))
+_UPLOAD = (
+    upsert(_uploads).on_conflict_do_nothing(constraint="uq_cj_batch_uploads_bos_batch_id").returning(_uploads.c.id)
+)
+_STATE, _ESSAYS = _states.insert(), _essays.insert()
 
 
 def open_batches(runtime: Runtime, session: Session, messages: Sequence[Message]) -> list[Bell]:
@@ -95,9 +102,9 @@ def _open(runtime: Runtime, session: Session, request: ReceivedRequest, now: dat
     if batch_id is None:
         log.info("request seen before", batch=request.data.entity_id)
         return []
-    session.add(_state(runtime.settings, request, batch_id, now))
+    session.execute(_STATE, _state(runtime.settings, request, batch_id, now))
     session.execute(
-        insert(ProcessedEssay),
+        _ESSAYS,
         [
             {
                 "cj_batch_id": batch_id,
@@ -115,29 +122,25 @@ def _open(runtime: Runtime, session: Session, request: ReceivedRequest, now: dat
 
 def _insert_upload(session: Session, settings: Settings, request: ReceivedRequest, now: datetime) -> int | None:
     data = request.data
-    row = (
-        upsert(CJBatchUpload)
-        .values(
-            bos_batch_id=data.entity_id,
-            event_correlation_id=str(request.correlation_id),
-            entity_type=data.entity_type or "batch",
-            parent_id=data.parent_id,
-            language=data.language,
-            course_code=data.course_code,
-            user_id=data.user_id,
-            org_id=data.org_id,
-            assignment_id=data.assignment_id,
-            expected_essay_count=len(data.essays_for_cj),
-            student_prompt_storage_id=data.student_prompt_id,
-            student_prompt_text=data.inline_prompt,
-            configuration=_configuration(data.llm_config_overrides, settings).model_dump(),
-            created_at=now,
-            updated_at=now,
-        )
-        .on_conflict_do_nothing(constraint="uq_cj_batch_uploads_bos_batch_id")
-        .returning(CJBatchUpload.id)
-    )
-    return session.scalar(row)
+    row = {
+        "bos_batch_id": data.entity_id,
+        "event_correlation_id": str(request.correlation_id),
+        "entity_type": data.entity_type or "batch",
+        "parent_id": data.parent_id,
+        "language": data.language,
+        "course_code": data.course_code,
+        "user_id": data.user_id,
+        "org_id": data.org_id,
+        "assignment_id": data.assignment_id,
+        "expected_essay_count": len(data.essays_for_cj),
+        "student_prompt_storage_id": data.student_prompt_id,
+        "student_prompt_text": data.inline_prompt,
+        "configuration": _configuration(data.llm_config_overrides, settings).model_dump(),
+        "created_at": now,
+        "updated_at": now,
+    }
+    batch_id: int | None = session.scalar(_UPLOAD, row)
+    return batch_id
 
 
 def _configuration(overrides: LLMConfigOverrides | None, settings: Settings) -> BatchConfiguration:
@@ -158,16 +161,16 @@ def _configuration(overrides: LLMConfigOverrides | None, settings: Settings) -> 
     )
 
 
-def _state(settings: Settings, request: ReceivedRequest, batch_id: int, now: datetime) -> CJBatchState:
+def _state(settings: Settings, request: ReceivedRequest, batch_id: int, now: datetime) -> dict[str, object]:
     asked = max_comparisons(request.envelope.metadata)
     threshold = batch_config(request.envelope.metadata).partial_completion_threshold
-    return CJBatchState(
-        batch_id=batch_id,
-        state=BatchStateEnum.INITIALIZING,
-        total_budget=min(settings.MAX_PAIRWISE_COMPARISONS, asked or settings.MAX_PAIRWISE_COMPARISONS),
-        completion_threshold_pct=95 if threshold is None else round(100 * threshold),
-        state_since=now,
-        last_activity_at=now,
-        next_action=Work.PREPARE,
-        next_action_at=now,
-    )
+    return {
+        "batch_id": batch_id,
+        "state": BatchStateEnum.INITIALIZING,
+        "total_budget": min(settings.MAX_PAIRWISE_COMPARISONS, asked or settings.MAX_PAIRWISE_COMPARISONS),
+        "completion_threshold_pct": 95 if threshold is None else round(100 * threshold),
+        "state_since": now,
+        "last_activity_at": now,
+        "next_action": Work.PREPARE,
+        "next_action_at": now,
+    }

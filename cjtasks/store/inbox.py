@@ -1,6 +1,7 @@
 """What was received and is not yet worked: written by the consumer, taken by the workers.
 
-A bell carries no row. Whoever hears one takes the oldest rows, so that work groups itself under load.
+A bell carries no row. Whoever hears one takes the oldest rows, so that work groups itself under load. Answers come
+before requests: a batch may well wait to be opened, and a thousand of them must not hold up what was judged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, select, text
 
+from cjtasks.domain.states import Bell, Work
 from cjtasks.store import arrays, dead_letters
 from cjtasks.store.models import InboxRow
 from cjtasks.store.models.packed import Packed
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
     from sqlalchemy import TextualSelect
     from sqlalchemy.orm import Session
 
-    from cjtasks.domain.states import Bell
     from cjtasks.store.session import Database
 
     Step = Callable[[Session, Sequence["Message"]], list[Bell]]
 
-ROWS_AT_ONCE = 4
-"""How many rows one bell takes; more make longer transactions and a later answer for the first row."""
+ROWS_AT_ONCE = 16
+ANSWERS_AT_ONCE, REQUESTS_AT_ONCE = 1000, 50
+"""One bell takes rows of one kind until it has so many messages; more make longer transactions and later answers."""
 
 FRESH = timedelta(seconds=2)
 """A row still undone after this was most likely tried before, and may be what made that try fail."""
@@ -74,10 +76,21 @@ _WRITE = text(
 
 _COLUMNS = "id, kind, topic, partitions, offsets, payloads, received_at, attempts"
 
+# By kind: callback, then request. A row without its payloads was found and is not taken, and is free in a moment.
 _TAKE = text(
     f"""
-    SELECT {_COLUMNS} FROM inbox WHERE done_at IS NULL AND next_attempt_at <= :now
-    ORDER BY id LIMIT {ROWS_AT_ONCE} FOR UPDATE SKIP LOCKED
+    WITH oldest AS MATERIALIZED (
+        SELECT {_COLUMNS} FROM inbox WHERE done_at IS NULL AND next_attempt_at <= :now
+        ORDER BY kind, id LIMIT {ROWS_AT_ONCE} FOR UPDATE SKIP LOCKED
+    ), counted AS (
+        SELECT *, first_value(kind) OVER by_age AS first_kind,
+            sum(cardinality(offsets)) OVER by_age - cardinality(offsets) AS before,
+            CASE kind WHEN 'request' THEN {REQUESTS_AT_ONCE} ELSE {ANSWERS_AT_ONCE} END AS enough
+        FROM oldest WINDOW by_age AS (ORDER BY kind, id)
+    )
+    SELECT id, kind, topic, partitions, offsets,
+        CASE WHEN kind = first_kind AND before < enough THEN payloads END AS payloads, received_at, attempts
+    FROM counted ORDER BY kind, id
     """  # noqa: S608  Constants of ours.
 ).columns(payloads=Packed())
 
@@ -127,12 +140,14 @@ def work(database: Database, clock: Callable[[], datetime], steps: Mapping[Kind,
     """Work the oldest rows that are due, in one transaction, and return the bells to ring after it."""
     with database.transaction() as session:
         now = clock()
-        rows = _take(session, _TAKE, now=now)
+        found = _take(session, _TAKE, now=now)
+        rows = [row for row in found if row.payloads is not None]
+        again = [Bell(Work.INBOX)] if len(rows) < len(found) or len(found) == ROWS_AT_ONCE else []
         if not rows or rows[0].received_at > now - FRESH:
-            return _work(session, [row for row in rows if not row.attempts], steps, now)
+            return _work(session, [row for row in rows if not row.attempts], steps, now) + again
         suspects = [row.id for row in _suspects(rows)]
         taken = {row.id: row.attempts for row in session.execute(_TRY, {"ids": suspects, "now": now})}
-    return _work_suspects(database, clock, steps, taken)
+    return _work_suspects(database, clock, steps, taken) + again
 
 
 def _take(session: Session, statement: TextualSelect, **values: object) -> list[_Row]:

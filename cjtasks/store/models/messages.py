@@ -17,7 +17,7 @@ class InboxRow(Base):
 
     __tablename__ = "inbox"
     __table_args__ = (
-        Index("ix_inbox_undone", "id", postgresql_where=text("done_at IS NULL")),
+        Index("ix_inbox_undone", "kind", "id", postgresql_where=text("done_at IS NULL")),
         Index("ix_inbox_received_at", "received_at", postgresql_using="brin"),
         # Dead versions of undone rows slow every take: vacuum early and without pauses.
         {"postgresql_with": {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_cost_delay": "0"}},

@@ -16,10 +16,9 @@ from confluent_kafka import Producer, TopicPartition
 
 from cjtasks.celery import ANSWERS
 from cjtasks.dev.servers import LOOPBACK, Launch, free_port, start, stop
-from cjtasks.store.inbox import Message
 from cjtasks.store.locks import NAMESPACE, SingleFlight
 from cjtasks.store.models import InboxRow
-from consumers.loop import LARGEST_MESSAGE, LARGEST_ROW, MOST_A_ROW, _rows
+from consumers.polled import LARGEST_MESSAGE, LARGEST_ROW, MOST_A_ROW
 from tests.integration.kafka_topics import eventually, read_all
 from tests.integration.kafka_topics import produce as produce_raw
 from tests.integration.ringing import point_at
@@ -47,11 +46,6 @@ def bells_waiting(redis_url: str) -> int:
         found = client.llen(f"cjtasks:{ANSWERS}")
         assert isinstance(found, int)
         return found
-
-
-def received(*sizes: int) -> list[Message]:
-    now = datetime.now(UTC)
-    return [Message("a-topic", 0, offset, bytes(size), now) for offset, size in enumerate(sizes)]
 
 
 def test_both_topics_land_in_the_inbox_each_message_once(pipeline: Pipeline) -> None:
@@ -89,15 +83,6 @@ def test_what_a_rebalance_between_two_polls_brings_again_is_kept_once(pipeline: 
     loop._positions.moved({(pipeline.callbacks, 0): 7})
     loop._positions.forget(ours[1:])
     assert [(m.partition(), m.offset()) for m in loop._in_order(found)] == [(0, 7), (0, 8), (0, 9)]
-
-
-def test_a_row_holds_at_most_500_messages() -> None:
-    assert [len(row) for row in _rows(received(*[1] * 1201))] == [500, 500, 201]
-
-
-def test_a_row_holds_at_most_eight_mebibytes() -> None:
-    half = LARGEST_ROW // 2
-    assert [len(row) for row in _rows(received(half, half, 1, LARGEST_ROW, 1))] == [2, 1, 1, 1]
 
 
 def test_large_messages_share_no_row_that_would_be_too_large(pipeline: Pipeline) -> None:

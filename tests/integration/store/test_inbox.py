@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Act = Callable[["Session", "Message"], None]
 POISON = b"poison"
-BELL = Bell(Work.SUBMIT)
+BELL, AGAIN = Bell(Work.SUBMIT), Bell(Work.INBOX)
 LATER = timedelta(seconds=3)
 FAR = timedelta(seconds=70)
 
@@ -86,25 +86,42 @@ def work_until_set_aside(recorder: Recorder, clock: SettableClock) -> int:
 
 
 def test_fresh_rows_are_worked_together_and_no_more_than_a_few(database: Database, clock: SettableClock) -> None:
-    for number in range(6):
+    for number in range(18):
         receive(database, clock, b"a%d" % number, b"b%d" % number)
     recorder = Recorder(database, clock)
 
-    assert recorder.work() == [BELL]
+    assert recorder.work() == [BELL, AGAIN]
 
-    assert recorder.groups == [[b"a0", b"b0", b"a1", b"b1", b"a2", b"b2", b"a3", b"b3"]]
-    assert [row.done_at for row in rows(database)] == [clock()] * 4 + [None] * 2
+    assert recorder.groups == [[b"%b%d" % (letter, number) for number in range(16) for letter in (b"a", b"b")]]
+    assert [row.done_at for row in rows(database)] == [clock()] * 16 + [None] * 2
     assert recorder.work() == [BELL]
     assert recorder.work() == []
 
 
-def test_requests_and_callbacks_go_to_their_own_steps(database: Database, clock: SettableClock) -> None:
-    receive(database, clock, b"answer")
+@pytest.mark.parametrize(("kind", "enough"), [(Kind.CALLBACK, 1000), (Kind.REQUEST, 50)])
+def test_no_more_rows_are_taken_once_they_hold_enough(
+    database: Database, clock: SettableClock, kind: Kind, enough: int
+) -> None:
+    for row in range(3):
+        receive(database, clock, *(b"%d-%d" % (row, number) for number in range(enough - 1)), kind=kind)
+    recorder = Recorder(database, clock)
+
+    assert recorder.work() == [BELL, AGAIN]
+    assert recorder.work() == [BELL]
+
+    assert [len(group) for group in recorder.groups] == [2 * (enough - 1), enough - 1]
+
+
+def test_answers_come_before_requests_and_each_kind_has_its_own_step(database: Database, clock: SettableClock) -> None:
     receive(database, clock, b"request", kind=Kind.REQUEST)
+    receive(database, clock, b"answer")
     requests, callbacks = Recorder(database, clock), Recorder(database, clock)
+    steps = {Kind.REQUEST: requests.step, Kind.CALLBACK: callbacks.step}
 
-    inbox.work(database, clock, {Kind.REQUEST: requests.step, Kind.CALLBACK: callbacks.step})
+    assert inbox.work(database, clock, steps) == [BELL, AGAIN]
+    assert (requests.groups, callbacks.groups) == ([], [[b"answer"]])
 
+    assert inbox.work(database, clock, steps) == [BELL]
     assert (requests.groups, callbacks.groups) == ([[b"request"]], [[b"answer"]])
 
 
@@ -227,7 +244,7 @@ def test_a_crash_is_counted_as_an_attempt(database: Database, clock: SettableClo
 
 @pytest.mark.parametrize("age", [timedelta(), LATER], ids=["fresh", "old"])
 def test_two_workers_never_take_the_same_row(database: Database, clock: SettableClock, age: timedelta) -> None:
-    for number in range(6):
+    for number in range(18):
         receive(database, clock, b"%d" % number)
     clock.advance(age)
     first_is_in, second_is_done = Event(), Event()
@@ -245,13 +262,14 @@ def test_two_workers_never_take_the_same_row(database: Database, clock: Settable
         second_is_done.set()
         working.result()
 
-    assert (first.groups, second.groups) == ([[b"0", b"1", b"2", b"3"]], [[b"4", b"5"]])
+    assert (first.groups, second.groups) == ([[b"%d" % number for number in range(16)]], [[b"16", b"17"]])
 
 
 def test_done_rows_are_deleted_in_slices_and_undone_ones_never(database: Database, clock: SettableClock) -> None:
-    for number in range(5):
+    for number in range(4):
         receive(database, clock, b"%d" % number)
     Recorder(database, clock).work()
+    receive(database, clock, b"4")
     clock.advance(FAR)
 
     def delete(limit: int) -> int:
