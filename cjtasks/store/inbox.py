@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 16
 ANSWERS_AT_ONCE, REQUESTS_AT_ONCE = 1000, 50
-"""One bell takes rows of one kind until it has so many messages; more make longer transactions and later answers."""
+PACKED_AT_ONCE = 4 * 1024 * 1024
+"""One bell takes rows of one kind until it has so many messages, or bytes; more make longer transactions and later
+answers, and fill a worker's memory."""
 
 FRESH = timedelta(seconds=2)
 """A row still undone after this was most likely tried before, and may be what made that try fail."""
@@ -85,11 +87,14 @@ _TAKE = text(
     ), counted AS (
         SELECT *, first_value(kind) OVER by_age AS first_kind,
             sum(cardinality(offsets)) OVER by_age - cardinality(offsets) AS before,
+            sum(octet_length(payloads)) OVER by_age - octet_length(payloads) AS packed_before,
             CASE kind WHEN 'request' THEN {REQUESTS_AT_ONCE} ELSE {ANSWERS_AT_ONCE} END AS enough
         FROM oldest WINDOW by_age AS (ORDER BY kind, id)
     )
     SELECT id, kind, topic, partitions, offsets,
-        CASE WHEN kind = first_kind AND before < enough THEN payloads END AS payloads, received_at, attempts
+        CASE WHEN kind = first_kind AND before < enough AND packed_before < {PACKED_AT_ONCE} THEN payloads END
+            AS payloads,
+        received_at, attempts
     FROM counted ORDER BY kind, id
     """  # noqa: S608  Constants of ours.
 ).columns(payloads=Packed())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from random import Random
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,20 @@ def test_no_more_rows_are_taken_once_they_hold_enough(
     assert recorder.work() == [BELL]
 
     assert [len(group) for group in recorder.groups] == [2 * (enough - 1), enough - 1]
+
+
+def test_no_more_rows_are_taken_once_they_are_large(database: Database, clock: SettableClock) -> None:
+    for seed in range(3):
+        receive(database, clock, Random(seed).randbytes(3 * 1024 * 1024))
+    taken: list[int] = []
+
+    def step(_: Session, given: Sequence[Message]) -> list[Bell]:
+        taken.append(len(given))
+        return []
+
+    assert inbox.work(database, clock, {Kind.CALLBACK: step}) == [AGAIN]
+    assert inbox.work(database, clock, {Kind.CALLBACK: step}) == []
+    assert taken == [2, 1]
 
 
 def test_answers_come_before_requests_and_each_kind_has_its_own_step(database: Database, clock: SettableClock) -> None:
