@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import gc
 import inspect
 import shlex
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import QueueNotFound
 
 from cjtasks import tasks
@@ -150,3 +151,12 @@ def test_our_own_errors_leave_the_task_as_they_are() -> None:
     with pytest.raises(Misconfigured) as caught:
         failing(error)()
     assert caught.value is error
+
+
+def test_a_childs_collector_leaves_out_what_was_imported() -> None:
+    try:
+        signals.worker_process_init.send(sender=None)
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
+    assert gc.get_freeze_count() == 0
