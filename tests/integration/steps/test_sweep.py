@@ -78,12 +78,12 @@ def test_batches_that_wait_for_a_closed_gate_do_not_hide_other_work(
 def test_undone_rows_get_as_many_bells_as_workers_can_use(
     runtime: Runtime, database: Database, clock: SettableClock
 ) -> None:
-    write(database, 9)
+    write(database, 2 * inbox.ROWS_AT_ONCE + 1)
     clock.advance(LATER)
 
     assert sweep.sweep(runtime) == [Bell(Work.INBOX)] * 3
 
-    write(database, 100)
+    write(database, inbox.ROWS_AT_ONCE * sweep.INBOX_BELLS_A_SWEEP)
     assert sweep.sweep(runtime) == [Bell(Work.INBOX)] * sweep.INBOX_BELLS_A_SWEEP
 
 
