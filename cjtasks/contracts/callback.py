@@ -91,7 +91,7 @@ class Answer(NamedTuple):
 
     Texts hold no NUL, integers fit a bigint, `error_details` is strict JSON without stack traces, `cost` is
     None where it was infinite, `judged_at` is the provider's time in UTC, `prompt_sha256` is lower-case hex.
-    A tuple, because a frozen dataclass of this size takes eight times as long to make.
+    A tuple, because a frozen dataclass of this size takes 1.6 µs longer to make, of the 6 that flattening took.
     """
 
     correlation_id: UUID
