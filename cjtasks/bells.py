@@ -22,9 +22,13 @@ LONGEST_QUEUE = 100
 """The sweep rings no more into a queue that is already longer than this."""
 
 ENOUGH = 20
-"""So many bells that name no batch may wait in a queue: each was not heard yet and says the same as one more."""
+"""So many bells that name no batch may wait in a queue for each process that rings: each was not heard yet and says
+the same as one more."""
 
 log = structlog.get_logger()
+
+_places: Counter[str] = Counter()
+"""How many more bells that name no batch go into each queue before its length is asked again."""
 
 _waiting: deque[Bell] = deque()
 _draining = False
@@ -39,11 +43,21 @@ def ring(bells: Iterable[Bell]) -> bool:
     try:
         with app.producer_pool.acquire(block=True, timeout=2) as producer:
             for bell in unique:
-                if bell.batch_id is not None or _length(TASKS[bell.work][1], producer) < ENOUGH:
+                if bell.batch_id is not None or _has_place(TASKS[bell.work][1], producer):
                     _send(bell, producer)
     except (OperationalError, RedisError, OSError) as error:
         log.warning("bell not rung", error=type(error).__name__)
         return False
+    return True
+
+
+def _has_place(queue: str, producer: Producer) -> bool:
+    """Take one of the places that the queue had when it was asked last: to ask each time takes as long as to ring."""
+    if not _places[queue]:
+        _places[queue] = max(0, ENOUGH - _length(queue, producer))
+    if not _places[queue]:
+        return False
+    _places[queue] -= 1
     return True
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException, TopicPartition
-from sqlalchemy import literal, or_, select, text, tuple_, update
+from sqlalchemy import literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from cjtasks.clients import kafka
 from cjtasks.errors import UnsafePosition
 from cjtasks.steps.monitor import BEHIND
+from cjtasks.store import arrays
 from cjtasks.store.models import KafkaPosition
+from cjtasks.store.prepared import Prepared, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,15 +28,15 @@ Place = tuple[str, int]
 
 LOOK_SECONDS = 1.0
 
-# Every poll does this. In plain SQL, because the ORM's way to an update takes as long as Postgres does.
-_MOVE = text(
+_MOVE = Prepared(
+    "move_positions",
+    "text[], int[], bigint[], bigint[]",
     """
     UPDATE kafka_positions AS position SET next_offset = new.reached
-    FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:expected AS bigint[]),
-        CAST(:reached AS bigint[])) AS new(topic, partition, expected, reached)
+    FROM unnest($1, $2, $3, $4) AS new(topic, partition, expected, reached)
     WHERE position.topic = new.topic AND position.partition = new.partition AND position.next_offset = new.expected
     RETURNING position.topic, position.partition
-    """
+    """,
 )
 
 
@@ -88,14 +90,15 @@ class Positions:
         Only somebody who lost his partitions and does not know it yet can meet us here, and even a deadlock with him
         costs no more than another look at who has what.
         """
-        values = {
-            "topics": [topic for topic, _ in reached],
-            "partitions": [partition for _, partition in reached],
-            "expected": [self._expected.get(place, -1) for place in reached],
-            "reached": list(reached.values()),
-        }
-        moved = {(topic, partition) for topic, partition in session.execute(_MOVE, values)}
-        lost = reached.keys() - moved
+        moved = execute(
+            session,
+            _MOVE,
+            arrays.texts(topic for topic, _ in reached),
+            arrays.plain(partition for _, partition in reached),
+            arrays.plain(self._expected.get(place, -1) for place in reached),
+            arrays.plain(reached.values()),
+        )
+        lost = reached.keys() - {(topic, partition) for topic, partition in moved}
         if lost:
             raise PositionLostError(", ".join(f"{topic}[{partition}]" for topic, partition in sorted(lost)))
 

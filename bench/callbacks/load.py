@@ -63,10 +63,10 @@ def _answers(chosen: Settings, count: int) -> list[Answer]:
     judge, database = Judge(SEED), Database(chosen.DATABASE_URL)
     with database.transaction() as session:
         session.execute(text("SET LOCAL statement_timeout = 0"))
-        answers = [
-            judge.answer(Asked(*row)) for row in session.execute(_QUESTIONS, {"count": count, "batches": BATCHES})
-        ]
+        asked = [Asked(*row) for row in session.execute(_QUESTIONS, {"count": count, "batches": BATCHES})]
     database.close()
+    # To write them all takes longer than a transaction may stand idle on a busy machine.
+    answers = [judge.answer(one) for one in asked]
     gc.freeze()
     return answers
 

@@ -10,18 +10,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, select, text
+from sqlalchemy import delete, func, select, text
 
 from cjtasks.domain.states import Bell, Work
 from cjtasks.store import arrays, dead_letters
 from cjtasks.store.models import InboxRow
-from cjtasks.store.models.packed import Packed
+from cjtasks.store.models.packed import pack, unpack
+from cjtasks.store.prepared import Prepared, execute
 from cjtasks.store.session import is_passing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy import TextualSelect
     from sqlalchemy.orm import Session
 
     from cjtasks.store.session import Database
@@ -55,56 +55,67 @@ class Message(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row of the inbox that was locked to be worked."""
+    """A row of the inbox; `packed` is None where it was found and not taken, `is_done` tells that it is marked so."""
 
     id: int
     kind: str
     topic: str
     partitions: list[int]
     offsets: list[int]
-    payloads: list[bytes]
+    packed: bytes | None
     received_at: datetime
     attempts: int
+    is_done: bool
 
 
-# Every poll writes and every bell takes, so these go past the ORM, whose way takes as long as Postgres does.
-_WRITE = text(
+_WRITE = Prepared(
+    "write_inbox",
+    "text, text, bigint[], bigint[], bytea, timestamptz",
     """
     INSERT INTO inbox (kind, topic, partitions, offsets, payloads, received_at, next_attempt_at)
-    VALUES (:kind, :topic, CAST(:partitions AS bigint[]), CAST(:offsets AS bigint[]), :payloads, :received_at,
-        :received_at)
-    """
-).bindparams(bindparam("payloads", type_=Packed()))
+    VALUES ($1, $2, $3, $4, $5, $6, $6)
+    """,
+)
 
 _COLUMNS = "id, kind, topic, partitions, offsets, payloads, received_at, attempts"
 
-# By kind: callback, then request. A row without its payloads was found and is not taken, and is free in a moment.
-_TAKE = text(
+# By kind: callback, then request. A row without its payloads was found and is not taken, and is free in a moment. Fresh
+# rows are done at once: what fails takes that back with all the rest.
+_TAKE = Prepared(
+    "take_inbox",
+    "timestamptz, timestamptz",
     f"""
     WITH oldest AS MATERIALIZED (
-        SELECT {_COLUMNS} FROM inbox WHERE done_at IS NULL AND next_attempt_at <= :now
+        SELECT {_COLUMNS} FROM inbox WHERE done_at IS NULL AND next_attempt_at <= $1
         ORDER BY kind, id LIMIT {ROWS_AT_ONCE} FOR UPDATE SKIP LOCKED
     ), counted AS (
         SELECT *, first_value(kind) OVER by_age AS first_kind,
+            first_value(received_at) OVER by_age AS first_received_at,
             sum(cardinality(offsets)) OVER by_age - cardinality(offsets) AS before,
             sum(octet_length(payloads)) OVER by_age - octet_length(payloads) AS packed_before,
             CASE kind WHEN 'request' THEN {REQUESTS_AT_ONCE} ELSE {ANSWERS_AT_ONCE} END AS enough
         FROM oldest WINDOW by_age AS (ORDER BY kind, id)
+    ), chosen AS (
+        SELECT *, kind = first_kind AND before < enough AND packed_before < {PACKED_AT_ONCE} AS is_taken FROM counted
+    ), done AS (
+        UPDATE inbox SET done_at = $1 FROM chosen
+        WHERE inbox.id = chosen.id AND is_taken AND chosen.attempts = 0 AND first_received_at > $2
+        RETURNING inbox.id
     )
-    SELECT id, kind, topic, partitions, offsets,
-        CASE WHEN kind = first_kind AND before < enough AND packed_before < {PACKED_AT_ONCE} THEN payloads END
-            AS payloads,
-        received_at, attempts
-    FROM counted ORDER BY kind, id
-    """  # noqa: S608  Constants of ours.
-).columns(payloads=Packed())
+    SELECT id, kind, topic, partitions, offsets, CASE WHEN is_taken THEN payloads END, received_at, attempts,
+        id IN (SELECT id FROM done)
+    FROM chosen ORDER BY kind, id
+    """,  # noqa: S608  Constants of ours.
+)
 
-_TAKE_AGAIN = text(
+_TAKE_AGAIN = Prepared(
+    "take_inbox_again",
+    "bigint[]",
     f"""
-    SELECT {_COLUMNS} FROM inbox WHERE id = ANY (:ids) AND done_at IS NULL
+    SELECT {_COLUMNS}, false FROM inbox WHERE id = ANY ($1) AND done_at IS NULL
     ORDER BY id FOR UPDATE SKIP LOCKED
-    """  # noqa: S608  Constants of ours.
-).columns(payloads=Packed())
+    """,  # noqa: S608  Constants of ours.
+)
 
 _TRY = text(
     """
@@ -127,17 +138,15 @@ _FINISH = text("UPDATE inbox SET done_at = :now WHERE id = ANY (:ids)")
 
 def write(session: Session, kind: Kind, messages: Sequence[Message]) -> None:
     """Store messages of one kind and one topic, polled together, as one row."""
-    first = messages[0]
-    session.execute(
+    execute(
+        session,
         _WRITE,
-        {
-            "kind": kind,
-            "topic": first.topic,
-            "partitions": arrays.plain(m.partition for m in messages),
-            "offsets": arrays.plain(m.offset for m in messages),
-            "payloads": [m.payload for m in messages],
-            "received_at": first.received_at,
-        },
+        kind,
+        messages[0].topic,
+        arrays.plain(m.partition for m in messages),
+        arrays.plain(m.offset for m in messages),
+        pack([m.payload for m in messages]),
+        messages[0].received_at,
     )
 
 
@@ -145,18 +154,15 @@ def work(database: Database, clock: Callable[[], datetime], steps: Mapping[Kind,
     """Work the oldest rows that are due, in one transaction, and return the bells to ring after it."""
     with database.transaction() as session:
         now = clock()
-        found = _take(session, _TAKE, now=now)
-        rows = [row for row in found if row.payloads is not None]
+        found = [_Row(*row) for row in execute(session, _TAKE, now, now - FRESH)]
+        rows = [row for row in found if row.packed is not None]
         again = [Bell(Work.INBOX)] if len(rows) < len(found) or len(found) == ROWS_AT_ONCE else []
-        if not rows or rows[0].received_at > now - FRESH:
-            return _work(session, [row for row in rows if not row.attempts], steps, now) + again
+        done = [row for row in rows if row.is_done]
+        if done or not rows:
+            return _work(session, done, steps) + again
         suspects = [row.id for row in _suspects(rows)]
         taken = {row.id: row.attempts for row in session.execute(_TRY, {"ids": suspects, "now": now})}
     return _work_suspects(database, clock, steps, taken) + again
-
-
-def _take(session: Session, statement: TextualSelect, **values: object) -> list[_Row]:
-    return [_Row(*row) for row in session.execute(statement, values)]
 
 
 def _suspects(rows: Sequence[_Row]) -> list[_Row]:
@@ -164,26 +170,22 @@ def _suspects(rows: Sequence[_Row]) -> list[_Row]:
     return [rows[0]] if rows[0].attempts else [row for row in rows if not row.attempts]
 
 
-def _work(session: Session, rows: Sequence[_Row], steps: Mapping[Kind, Step], now: datetime) -> list[Bell]:
-    bells: list[Bell] = []
-    for kind in Kind:
-        messages = [message for row in rows if row.kind == kind for message in _messages_of(row)]
-        if messages:
-            bells += steps[kind](session, messages)
-    _finish(session, rows, now)
-    return bells
-
-
-def _finish(session: Session, rows: Sequence[_Row], now: datetime) -> None:
-    if rows:
-        session.execute(_FINISH, {"ids": [row.id for row in rows], "now": now})
+def _work(session: Session, rows: Sequence[_Row], steps: Mapping[Kind, Step]) -> list[Bell]:
+    """Work rows of one kind."""
+    messages = [message for row in rows for message in _messages_of(row)]
+    return steps[Kind(rows[0].kind)](session, messages) if messages else []
 
 
 def _messages_of(row: _Row) -> list[Message]:
+    payloads = unpack(row.packed or b"")
     return [
         Message(row.topic, partition, offset, payload, row.received_at)
-        for partition, offset, payload in zip(row.partitions, row.offsets, row.payloads, strict=True)
+        for partition, offset, payload in zip(row.partitions, row.offsets, payloads, strict=True)
     ]
+
+
+def _finish(session: Session, rows: Sequence[_Row], now: datetime) -> None:
+    session.execute(_FINISH, {"ids": [row.id for row in rows], "now": now})
 
 
 def _work_suspects(
@@ -192,10 +194,12 @@ def _work_suspects(
     """Work rows whose attempt is already on record, so that even a crash of this process is counted."""
     try:
         with database.transaction() as session:
-            rows = [row for row in _take(session, _TAKE_AGAIN, ids=list(taken)) if row.attempts == taken[row.id]]
+            found = [_Row(*row) for row in execute(session, _TAKE_AGAIN, arrays.plain(taken))]
+            rows = [row for row in found if row.attempts == taken[row.id]]
+            _finish(session, rows, clock())
             if any(row.attempts >= ONE_BY_ONE for row in rows):
-                return [bell for row in rows for bell in _one_by_one(session, row, steps, clock())]
-            return _work(session, rows, steps, clock())
+                return [bell for row in rows for bell in _one_by_one(session, row, steps)]
+            return _work(session, rows, steps)
     except Exception as error:
         if is_passing(error):
             # The database was at fault, not the row: this try does not count.
@@ -204,7 +208,7 @@ def _work_suspects(
         raise
 
 
-def _one_by_one(session: Session, row: _Row, steps: Mapping[Kind, Step], now: datetime) -> list[Bell]:
+def _one_by_one(session: Session, row: _Row, steps: Mapping[Kind, Step]) -> list[Bell]:
     bells: list[Bell] = []
     for message in _messages_of(row):
         try:
@@ -215,7 +219,6 @@ def _one_by_one(session: Session, row: _Row, steps: Mapping[Kind, Step], now: da
                 raise
             # Only the kind of the error is kept: its text may hold what the message holds.
             dead_letters.set_aside(session, message, "PROCESSING_FAILED", type(error).__name__)
-    _finish(session, [row], now)
     return bells
 
 

@@ -1,7 +1,6 @@
 """The comparisons that answers are about, found and written in three statements however many there are.
 
-Callbacks come by the thousand a second, and this is the one path where a microsecond for each counts. So it goes
-past the ORM, and its statements are prepared once for each connection.
+Callbacks come by the thousand a second, and this is the one path where a microsecond for each counts.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from cjtasks.domain.comparisons import ComparisonStatus, Standing
 from cjtasks.domain.decisions import Progress
 from cjtasks.domain.states import BatchStateEnum
 from cjtasks.store import arrays
+from cjtasks.store.prepared import Prepared, execute, execute_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,16 +50,8 @@ class Change(NamedTuple):
     late: bool = False
 
 
-class _Prepared(NamedTuple):
-    """A statement that each connection parses once."""
-
-    name: str
-    types: str
-    sql: str
-
-
 # Everybody locks batches in the order of their ids, so that no two can deadlock.
-_LOCK = _Prepared(
+_LOCK = Prepared(
     "lock_batches_of",
     "uuid[]",
     """
@@ -71,7 +63,7 @@ _LOCK = _Prepared(
     """,
 )
 
-_FIND = _Prepared(
+_FIND = Prepared(
     "find_comparisons",
     "uuid[]",
     """
@@ -86,7 +78,7 @@ _FIND = _Prepared(
 
 # A row that is no longer open stays as it is and is not counted. A late answer moves no counter but the submitted
 # ones: an answer that overtakes its 202 shows that the provider has accepted the comparison.
-_RECORD = _Prepared(
+_RECORD = Prepared(
     "record_answers",
     "timestamptz, bigint[], text[], timestamptz[], boolean[], boolean[], text[], timestamptz[], text[], float8[], "
     "text[], text[], text[], text[], jsonb[], text[], text[], bigint[], bigint[], bigint[], bigint[], float8[]",
@@ -147,11 +139,10 @@ def lock_and_find(session: Session, correlation_ids: Iterable[UUID]) -> list[Fou
     Whoever changes a comparison holds its batch. They are read after the locks: a batch that was deleted while we
     waited has no comparisons any more.
     """
-    wanted = arrays.plain(correlation_ids)
-    _execute(session, _LOCK, wanted)
+    wanted = arrays.plain(correlation_id.hex for correlation_id in correlation_ids)
     return [
         None if row[0] is None else Found(row[0], row[1], Standing(_STATUS[row[2]], row[3], row[4]), row[5], row[6])
-        for row in _execute(session, _FIND, wanted)
+        for row in execute_in_turn(session, (_LOCK, _FIND), wanted)
     ]
 
 
@@ -159,21 +150,11 @@ def record(session: Session, changes: Sequence[Change], now: datetime) -> dict[i
     """Write at most one change of each comparison, and return how far each batch is whose counters that moved."""
     if not changes:
         return {}
-    rows = _execute(session, _RECORD, now.isoformat(), *_of_the_changes(changes), *_of_the_answers(changes))
+    rows = execute(session, _RECORD, now.isoformat(), *_of_the_changes(changes), *_of_the_answers(changes))
     return {row[0]: Progress(BatchStateEnum(row[1]), *row[2:]) for row in rows}
 
 
 _STATUS = {status.value: status for status in ComparisonStatus}
-
-
-def _execute(session: Session, statement: _Prepared, *arguments: str) -> Sequence[Any]:
-    connection = session.connection()
-    if statement.name not in connection.info:
-        connection.exec_driver_sql(f"PREPARE {statement.name} ({statement.types}) AS {statement.sql}")
-        # The pool keeps this with the connection, and forgets both together.
-        connection.info[statement.name] = True
-    places = ", ".join(["%s"] * len(arguments))
-    return connection.exec_driver_sql(f"EXECUTE {statement.name} ({places})", arguments).all()
 
 
 def _of_the_changes(changes: Sequence[Change]) -> tuple[str, ...]:

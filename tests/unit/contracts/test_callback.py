@@ -92,7 +92,6 @@ def test_a_success_is_flattened() -> None:
         completion_tokens=62,
         total_tokens=1912,
         cost=0.02,
-        prompt_sha256=SHA256,
     )
 
 
@@ -172,11 +171,6 @@ def test_integers_are_held_to_a_bigint() -> None:
     usage = {"prompt_tokens": 10**30, "completion_tokens": 10**30, "total_tokens": 10**30}
     read = answer(result(response_time_ms=10**26, token_usage=usage))
     assert {read.response_time_ms, read.prompt_tokens, read.completion_tokens, read.total_tokens} == {BIGINT}
-
-
-@pytest.mark.parametrize("digest", ["", "abc", SHA256 + "0", SHA256[:-1] + "x", 5, None, [SHA256]])
-def test_a_prompt_hash_that_is_none_is_not_kept(digest: object) -> None:
-    assert answer(result(request_metadata={"prompt_sha256": digest})).prompt_sha256 is None
 
 
 @pytest.mark.parametrize(
