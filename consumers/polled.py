@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from cjtasks.store.inbox import Message
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.015
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.008, 0.015
 PAUSE_A_MESSAGE = 0.0001
 """Seconds. Many messages gather for longer, so that transactions become fewer and larger as the load grows."""
 
