@@ -65,8 +65,9 @@ def weigh(votes: Votes, noise: Noise | None) -> Evidence:
     knots = _scale(np.array([0.0, *(fit.prior_sd for fit in fits)]))
     points = np.linspace(0.0, knots[-1], _FINE)
     prior_sds = _BEND * np.expm1(points)
-    log_marginal = CubicSpline(knots, [0.0, *(fit.log_marginal for fit in fits)])(points)
-    reliability = CubicSpline(knots, [0.0, *(fit.reliability for fit in fits)])(points).clip(0.0, 1.0)
+    at_knots = [(0.0, 0.0), *((fit.log_marginal, fit.reliability) for fit in fits)]
+    log_marginal, reliability = CubicSpline(knots, at_knots)(points).T
+    reliability = reliability.clip(0.0, 1.0)
     probability = _probability(log_marginal, prior_sds)
     shares = [float(probability @ np.interp(points, knots, one)) for one in np.eye(knots.size)[1:]]
     return Evidence(fits, prior_sds, log_marginal, reliability, probability, np.array(shares))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Up to here a dense Cholesky factor is the fastest; beyond it memory grows with the comparisons only.
 _DENSE_LIMIT = 150
+_DENSE_STEP = 100  # Up to here the same holds for a single step of outcomes kept as pairs.
 _FARTHEST = 700.0  # Logits: exp of more than 709 overflows.
 
 
@@ -60,6 +61,11 @@ class Components:
 
     def centred(self, values: FloatArray) -> FloatArray:
         return values - self.total(values) / self.size()
+
+    def lift(self, information: FloatArray) -> FloatArray | float:
+        """Give each component the mean entry that its diagonal matrix of information has: a number, or (n, n)."""
+        lift = self.total(information) / self.size() ** 2
+        return lift if self.count == 1 else np.equal.outer(self.label, self.label) * lift
 
 
 class Outcomes(Protocol):
@@ -153,13 +159,7 @@ class OutcomeTable:
         return float(np.max(np.abs(step - step[:, None]) * (self.met > 0)))
 
     def newton_step(self, moments: Moments, gap: FloatArray, tolerance: float) -> FloatArray:  # noqa: ARG002  Exact.
-        return solve_dense(moments.weights, moments.information, gap, self._lift(moments.information))
-
-    def _lift(self, information: FloatArray) -> FloatArray | float:
-        """Give each component the mean entry that its diagonal matrix of information has."""
-        components = self.components
-        lift = components.total(information) / components.size() ** 2
-        return lift if components.count == 1 else np.equal.outer(components.label, components.label) * lift
+        return solve_dense(moments.weights, moments.information, gap, self.components.lift(moments.information))
 
     def misfit(self, scores: FloatArray) -> Misfit:
         against, each = self._odds_against(scores), self.each
@@ -248,6 +248,9 @@ class OutcomePairs:
 
     def newton_step(self, moments: Moments, gap: FloatArray, tolerance: float) -> FloatArray:
         weights = csr_array((moments.weights, self.pairs.indices, self.pairs.indptr), shape=self.pairs.shape)
+        if gap.size <= _DENSE_STEP:
+            half, lift = weights.toarray(), self.components.lift(moments.information)
+            return solve_dense(half + half.T, moments.information, gap, lift)
         return self.components.centred(solve_sparse(weights, moments.information, gap, tolerance))
 
     def misfit(self, scores: FloatArray) -> Misfit:

@@ -95,7 +95,7 @@ def _fit(sided: _Sided) -> SideEffect:
     scores, eta = np.zeros(sided.adjusted_wins.size), 0.0
     for _ in range(_MAX_ITERATIONS):
         step = _step(sided, _joint(sided, scores, eta))
-        if not step.information > 0:
+        if step is None:
             break
         stride = float(np.max(np.abs(sided.lead(step.scores) + step.eta)))
         scores = scores + damping(stride) * step.scores
@@ -117,16 +117,18 @@ def _joint(sided: _Sided, scores: FloatArray, eta: float) -> _Joint:
     return _Joint(essays, float(won.sum()), as_first - as_second)
 
 
-def _step(sided: _Sided, joint: _Joint) -> _Step:
-    """Solve Newton's equations for the scores first and then, with what they leave, for eta."""
+def _step(sided: _Sided, joint: _Joint) -> _Step | None:
+    """Solve Newton's equations for the scores first and then, with what they leave, for eta; None if they cannot be."""
     pairs = sided.pairs
     c = surplus(sided.adjusted_wins, joint.essays, pairs.components)
     gap = sided.adjusted_wins - joint.essays.expected - c * joint.essays.information
-    scores = pairs.newton_step(joint.essays, gap, _EXACT)
-    per_eta = pairs.newton_step(joint.essays, joint.tilt, _EXACT)
+    try:
+        scores, per_eta = (pairs.newton_step(joint.essays, right, _EXACT) for right in (gap, joint.tilt))
+    except np.linalg.LinAlgError:
+        return None  # Groups of essays have drifted so far apart that rounding is all that joins them.
     total = float(joint.essays.weights.sum())
     information = total - float(joint.tilt @ per_eta)
-    if information <= _CONFOUNDED * total:
-        return _Step(scores, 0.0, 0.0)
+    if not information > _CONFOUNDED * total:
+        return None
     eta = (sided.first_wins - joint.first_wins - float(joint.tilt @ scores)) / information
     return _Step(scores - eta * per_eta, eta, information)

@@ -124,12 +124,14 @@ def test_an_essay_without_comparisons_has_no_score_and_changes_nothing() -> None
         pytest.param([0, 1, 2], [1, 2, 0], [True] * 3, id="the first side always wins"),
         pytest.param([0, 0, 0, 0], [1, 1, 1, 1], [True, True, False, True], id="each essay is always on one side"),
         pytest.param([0, 2, 2], [1, 1, 3], [True, False, True], id="a tree of single comparisons"),
+        pytest.param([2, 0, 0], [1, 1, 2], [False, True, False], id="an essay drifts away"),
+        pytest.param([4, 0, 5, 5, 5], [5, 1, 2, 4, 0], [True, False, True, True, True], id="two groups drift apart"),
     ],
 )
 def test_where_sides_cannot_be_told_from_essays_there_is_no_effect(
     firsts: list[int], seconds: list[int], first_won: list[bool]
 ) -> None:
-    fitted = side_effect(np.array(firsts, np.int64), np.array(seconds, np.int64), np.array(first_won, np.bool_), 4)
+    fitted = side_effect(np.array(firsts, np.int64), np.array(seconds, np.int64), np.array(first_won, np.bool_), 6)
     assert math.isnan(fitted.eta)
     assert math.isnan(fitted.standard_error)
     assert math.isnan(fitted.z)
