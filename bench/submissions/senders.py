@@ -12,7 +12,8 @@ from pydantic_core import to_json
 from sqlalchemy import select
 
 from cjtasks import runtime
-from cjtasks.clients.llm_provider import CONNECTIONS, session_for
+from cjtasks.clients.http import session_for
+from cjtasks.clients.llm_provider import CONNECTIONS
 from cjtasks.steps import letters, submit
 from cjtasks.store.claims import Taken
 from cjtasks.store.models import ComparisonPair
@@ -81,7 +82,8 @@ def submit_all(work: Work) -> Callable[[], None]:
 def post_all(work: Work) -> Callable[[], None]:
     """Post the same bodies from as many threads through one session, and look at nothing but the status."""
     url = f"{work.settings.LLM_PROVIDER_SERVICE_URL}/comparison"
-    session = session_for(url)
+    session = session_for(url, CONNECTIONS)
+    session.headers["Content-Type"] = "application/json"
 
     def post(body: bytes) -> None:
         response = session.post(url, data=body, timeout=30)

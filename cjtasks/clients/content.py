@@ -5,11 +5,11 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import requests
-from requests.adapters import HTTPAdapter
 
+from cjtasks.clients.http import CONNECT_SECONDS, session_for
 from cjtasks.errors import ContentMissing, ContentUnavailable
 
-CONNECT_SECONDS = 3.05
+CONNECTIONS = 8
 OPERATION = "fetch_content"
 
 # Quoting leaves dots alone, and a path of dots alone climbs to another path.
@@ -19,13 +19,10 @@ _NO_NAMES = frozenset({"", ".", ".."})
 class ContentServiceClient:
     """One session for a process; safe to use from several threads."""
 
-    def __init__(self, url: str, *, timeout: float, connections: int = 8) -> None:
-        self._url = url
+    def __init__(self, url: str, *, timeout: float) -> None:
         self._timeout = (min(CONNECT_SECONDS, timeout), timeout)
-        self._session = requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=connections, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._session = session_for(url, CONNECTIONS)
+        self._blank = self._session.prepare_request(requests.Request("GET", f"{url}/"))
 
     def fetch(self, storage_id: str) -> str:
         """Return a text.
@@ -36,13 +33,18 @@ class ContentServiceClient:
         if storage_id in _NO_NAMES:
             raise ContentMissing.of("the id names no text", operation=OPERATION, code="INVALID_REQUEST")
         try:
-            # An id is a sender's text: unquoted it could name another path.
-            response = self._session.get(f"{self._url}/{quote(storage_id, safe='')}", timeout=self._timeout)
+            response = self._session.send(self._filled(storage_id), timeout=self._timeout)
         except requests.Timeout:
             raise ContentUnavailable.of("no answer in time", operation=OPERATION, code="TIMEOUT") from None
         except requests.RequestException:
             raise ContentUnavailable.of("no connection", operation=OPERATION, code="CONNECTION_ERROR") from None
         return _read(response)
+
+    def _filled(self, storage_id: str) -> requests.PreparedRequest:
+        filled = self._blank.copy()
+        # An id is a sender's text: unquoted it could name another path.
+        filled.url = f"{self._blank.url}{quote(storage_id, safe='')}"
+        return filled
 
 
 def _read(response: requests.Response) -> str:

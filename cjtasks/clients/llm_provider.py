@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import suppress
@@ -14,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pybreaker
 import requests
 from pydantic_core import from_json, to_json
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 
+from cjtasks.clients.http import CONNECT_SECONDS, session_for
 from cjtasks.contracts.provider import read_queue_id
 from cjtasks.errors import CircuitOpen, ProviderRefused, ProviderRejected
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
     from cjtasks.contracts.provider import ComparisonRequest
 
-CONNECT_SECONDS = 3.05
 CONNECTIONS = 32
 """How many requests of one process may be in the air; each keeps its connection for the next one."""
 
@@ -77,9 +74,9 @@ class LLMProviderServiceClient:
         breaker.add_listener(self._watch)
         self._probing = threading.Lock()
         self._timeout = (min(CONNECT_SECONDS, timeout), timeout)
-        self._session = session_for(self._url)
-        # Prepared once: what all requests have in common costs more to work out than to send.
-        self._blank = self._session.prepare_request(requests.Request("POST", self._url))
+        self._session = session_for(self._url, CONNECTIONS)
+        json = {"Content-Type": "application/json"}
+        self._blank = self._session.prepare_request(requests.Request("POST", self._url, json))
 
     def allowance(self, most: int) -> int:
         """Return how many comparisons it makes sense to claim: none while the breaker is open, one to probe."""
@@ -147,24 +144,6 @@ class LLMProviderServiceClient:
         )
         error.outage = True
         return error
-
-
-def session_for(url: str) -> requests.Session:
-    """Return a session for JSON posts from several threads to one URL.
-
-    The environment's proxies and certificates are read once, because for each request it costs as much as half
-    of the request itself. Its .netrc is not: a login found there would go out with every comparison.
-    """
-    session = requests.Session()
-    session.trust_env = False
-    session.proxies.update(get_environ_proxies(url))
-    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    session.headers["Content-Type"] = "application/json"
-    # A comparison costs money: nothing below us may send it again by itself.
-    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=0)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
 
 
 def breaker(failures: int, open_seconds: float) -> pybreaker.CircuitBreaker:

@@ -16,6 +16,8 @@ from cjtasks.errors import ContentMissing, ContentUnavailable, GiveUp, HuleEduEr
 from tests.integration.clients.told_service import Answer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.integration.clients.told_service import Service
 
 
@@ -67,6 +69,29 @@ def test_an_id_is_quoted_whatever_it_holds(service: Service, storage_id: str, pa
     service.told = Answer(200, b"text")
     assert client_of(service.url).fetch(storage_id) == "text"
     assert service.paths == [path]
+
+
+def test_a_proxy_of_the_environment_is_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.told = Answer(200, b"text")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{service.port}")
+    monkeypatch.setenv("no_proxy", "")
+
+    assert client_of("http://texts.invalid/v1/content").fetch("a") == "text"
+
+    assert service.paths == ["http://texts.invalid/v1/content/a"]
+
+
+def test_a_login_in_netrc_does_not_go_out_with_a_request(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password something\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    service.told = Answer(200, b"text")
+
+    client_of(service.url).fetch("a")
+
+    assert service.headers[0].get("Authorization") is None
 
 
 @pytest.mark.parametrize("storage_id", ["", ".", ".."])
