@@ -16,7 +16,9 @@ def message(payload: bytes) -> Message:
     return Message("t", 0, 0, payload, NOW)
 
 
-@pytest.mark.parametrize(("polled", "pause"), [(0, SHORTEST_PAUSE), (50, SHORTEST_PAUSE), (100, 0.01), (2000, LONGEST_PAUSE)])
+@pytest.mark.parametrize(
+    ("polled", "pause"), [(0, SHORTEST_PAUSE), (50, SHORTEST_PAUSE), (100, 0.01), (2000, LONGEST_PAUSE)]
+)
 def test_messages_gather_for_longer_the_more_there_are_within_bounds(polled: int, pause: float) -> None:
     assert pause_after(polled) == pytest.approx(pause)
 
