@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import root
 from scipy.special import expit
 
+from cjtasks.domain import outcomes
 from cjtasks.domain.scoring import FloatArray, IntArray, fit
 from cjtasks.domain.side_effect import SideEffect, side_effect
 
@@ -68,6 +69,16 @@ def test_the_effect_solves_the_equations_as_an_independent_solver_does(n: int, w
     assert fitted.eta == pytest.approx(independent[-1], abs=1e-8)
     assert fitted.standard_error == pytest.approx(math.sqrt(inverse_information(fitted, unequal)[-1, -1]))
     assert fitted.z == pytest.approx(fitted.eta / fitted.standard_error)
+
+
+def test_conjugate_gradients_for_many_essays_find_what_cholesky_does_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = balanced(np.random.default_rng(8), 60, 6, 0.5)
+    exact = side_effect(*sides, 60)
+    monkeypatch.setattr(outcomes, "_DENSE_STEP", 0)
+    iterated = side_effect(*sides, 60)
+    assert iterated.eta == pytest.approx(exact.eta, abs=1e-9)
+    assert iterated.standard_error == pytest.approx(exact.standard_error, rel=1e-7)
+    assert iterated.scores == pytest.approx(exact.scores, abs=1e-8)
 
 
 def test_without_an_effect_the_scores_are_those_of_the_fit_that_knows_no_sides() -> None:
